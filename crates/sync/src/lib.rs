@@ -1,1 +1,3 @@
-//! placeholder
+//! The syncer: keeps a Kubernetes cluster true to a Git repository.
+
+pub mod git;
