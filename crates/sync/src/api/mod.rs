@@ -1,0 +1,81 @@
+//! The custom resources: Flux v2's `GitRepository` and `Kustomization`, field for field, so that existing
+//! repositories and the unmodified `flux` command line work. Field semantics: <https://fluxcd.io/flux/components/>.
+//!
+//! Enumerations are strings here: the CRD's schema checks them, and an object that slipped past an older schema
+//! must be reported on its status, not break the watch of its kind.
+
+mod git_repository;
+mod kustomization;
+mod schema;
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::CustomResourceExt as _;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+pub use git_repository::*;
+pub use kustomization::*;
+
+/// Asks for a reconciliation now: any new value; `flux reconcile` writes the time.
+pub const REQUESTED_AT: &str = "reconcile.fluxcd.io/requestedAt";
+/// Confirms a mass deletion: the revision as the status prints it.
+pub const CONFIRM_DELETION: &str = "plumbline.dev/confirm-deletion";
+/// On an applied object: it was there before we first applied it, so it is never deleted by us.
+pub const ADOPTED: &str = "plumbline.dev/adopted";
+/// Finalizer of Kustomizations, Flux's.
+pub const FINALIZER: &str = "finalizers.fluxcd.io";
+/// Label that names the owning Kustomization on every applied object.
+pub const OWNER_NAME: &str = "kustomize.toolkit.fluxcd.io/name";
+/// Label with the owning Kustomization's namespace on every applied object.
+pub const OWNER_NAMESPACE: &str = "kustomize.toolkit.fluxcd.io/namespace";
+
+/// A reference to an object of the same namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LocalObjectReference {
+    /// Name of the referent.
+    pub name: String,
+}
+
+/// Which URL schemes the CRD admits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UrlSchemes {
+    /// http, https and ssh, as in Flux.
+    Remote,
+    /// Also `file://`, for development.
+    WithFile,
+}
+
+/// The CRDs, ready to be applied.
+pub fn crds(schemes: UrlSchemes) -> Vec<CustomResourceDefinition> {
+    let mut all = vec![GitRepository::crd(), Kustomization::crd()];
+    for crd in &mut all {
+        schema::complete(crd);
+        if schemes == UrlSchemes::WithFile {
+            schema::admit_file_urls(crd);
+        }
+        // A repository that syncs these very CRDs through postBuild must not have them mangled.
+        let annotations = crd.metadata.annotations.get_or_insert_default();
+        annotations.insert("kustomize.toolkit.fluxcd.io/substitute".into(), "disabled".into());
+        let labels = crd.metadata.labels.get_or_insert_default();
+        labels.insert("app.kubernetes.io/part-of".into(), "flux".into());
+    }
+    all
+}
+
+/// The CRDs as one YAML stream.
+pub fn crds_yaml(schemes: UrlSchemes) -> Result<String, serde_yaml::Error> {
+    let mut out = String::new();
+    for crd in crds(schemes) {
+        let mut value = serde_json::to_value(&crd).unwrap_or_else(|_| json!({}));
+        if let Some(map) = value.as_object_mut() {
+            map.remove("status");
+        }
+        out.push_str("---\n");
+        out.push_str(&serde_yaml::to_string(&value)?);
+    }
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests;
