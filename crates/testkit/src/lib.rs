@@ -1,1 +1,36 @@
-//! placeholder
+//! Development only: a real Kubernetes control plane (and Git servers) for tests.
+//!
+//! | module | what |
+//! |---|---|
+//! | `binaries` | finds etcd, kube-apiserver, kube-controller-manager and kubectl, or builds them from `tests/cluster` |
+//! | `control_plane` | starts them in a directory, stops and restarts the API server |
+//! | `directory` | what is in that directory; ends a cluster that was left running |
+//! | `world` | a namespace per test on a shared control plane |
+//! | `audit` | counts requests in the API server's audit log |
+//! | `leash` | child processes that cannot outlive their owner |
+//! | `wait` | bounded waiting with a useful error |
+//!
+//! Nothing here skips: without a control plane a test fails and says what to install.
+
+mod audit;
+mod binaries;
+mod components;
+mod control_plane;
+mod directory;
+mod leash;
+mod paths;
+mod pki;
+mod progress;
+mod wait;
+mod world;
+
+pub use crate::{
+    audit::{AuditLog, Request, Requests},
+    binaries::{Binaries, find_go, module as cluster_module},
+    control_plane::ControlPlane,
+    directory::down,
+    leash::Leash,
+    paths::{target as target_dir, workspace as workspace_dir},
+    wait::wait_for,
+    world::{CLUSTER_VARIABLE, World, client, kubectl},
+};

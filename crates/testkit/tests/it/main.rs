@@ -1,0 +1,5 @@
+//! The test cluster itself, tested on real processes.
+
+mod control_plane;
+mod leash;
+mod world;
