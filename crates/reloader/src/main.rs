@@ -1,2 +1,2 @@
-//! placeholder
+//! The reloader's binary.
 fn main() {}

@@ -1,0 +1,223 @@
+//! The one server-side apply that writes state and trigger together.
+
+use k8s_openapi::jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
+use crate::{
+    decide::Change,
+    digest::Keyer,
+    keys,
+    kinds::WorkloadKind,
+    stakater::{self, LastReloadedFrom},
+    state::{Baseline, Seen},
+    workload::{LastTrigger, Workload},
+};
+
+/// `--reload-strategy`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Strategy {
+    /// One annotation with the digest of everything, and Stakater's `last-reloaded-from`.
+    #[default]
+    Annotations,
+    /// Stakater's variable.
+    EnvVars,
+}
+
+/// What a patch is made from.
+#[derive(Debug, Clone, Copy)]
+pub struct Writing<'a> {
+    /// The digest key in force.
+    pub keyer: &'a Keyer,
+    /// The strategy in force.
+    pub strategy: Strategy,
+    /// Now.
+    pub now: Timestamp,
+}
+
+impl Writing<'_> {
+    /// Writes the state only. Nothing in the template changes.
+    pub fn record(&self, workload: &Workload, baseline: &Baseline) -> Value {
+        self.body(
+            workload,
+            baseline,
+            &Template::standing(workload),
+            workload.last_trigger.as_ref(),
+        )
+    }
+
+    /// Writes the state and changes the template, so that the pods are replaced.
+    pub fn roll(&self, workload: &Workload, baseline: &Baseline, changes: &[Change]) -> Value {
+        let mut template = Template::standing(workload);
+        if self.strategy == Strategy::EnvVars {
+            for change in changes {
+                template.mark(workload, change);
+            }
+        }
+        // Variables alone may come out as they were: two sources share one, or a hash collides, or the source is gone.
+        if self.strategy == Strategy::Annotations || !template.differs(workload) {
+            template.config_hash = Some(baseline.combined(self.keyer).to_string());
+            template.last_reloaded_from = self.last_reloaded_from(workload, changes);
+        }
+        let count = workload.last_trigger.as_ref().map_or(0, |last| last.count) + 1;
+        self.body(workload, baseline, &template, Some(&self.trigger(count, changes)))
+    }
+
+    /// Writes the state of a CronJob or Job that was run: their templates stay as they are.
+    pub fn ran(&self, workload: &Workload, baseline: &Baseline, changes: &[Change]) -> Value {
+        let count = workload.last_trigger.as_ref().map_or(0, |last| last.count) + 1;
+        self.body(
+            workload,
+            baseline,
+            &Template::default(),
+            Some(&self.trigger(count, changes)),
+        )
+    }
+
+    fn trigger(&self, count: u64, changes: &[Change]) -> LastTrigger {
+        let sources = changes.iter().map(|change| change.source.to_string()).collect();
+        LastTrigger {
+            count,
+            at: self.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            sources,
+        }
+    }
+
+    fn last_reloaded_from(&self, workload: &Workload, changes: &[Change]) -> Option<String> {
+        let last = changes.last()?;
+        let container = workload.container(workload.references.container(&last.source));
+        let value = LastReloadedFrom {
+            kind: last.source.kind.shout().into(),
+            name: last.source.name.clone(),
+            namespace: workload.key.namespace.clone(),
+            hash: last.sha1.to_string(),
+            container_refs: container.map(Into::into).into_iter().collect(),
+            observed_at: self.now.as_second(),
+        };
+        serde_json::to_string(&value).ok()
+    }
+
+    fn body(
+        &self,
+        workload: &Workload,
+        baseline: &Baseline,
+        template: &Template,
+        trigger: Option<&LastTrigger>,
+    ) -> Value {
+        let mut annotations = Map::new();
+        annotations.insert(keys::SOURCES.into(), baseline.encode(self.keyer.id()).into());
+        if let Some(text) = trigger.and_then(|trigger| serde_json::to_string(trigger).ok()) {
+            annotations.insert(keys::LAST_TRIGGER.into(), text.into());
+        }
+        let mut body = json!({
+            "apiVersion": workload.key.kind.api_version(),
+            "kind": workload.key.kind.kind(),
+            "metadata": {
+                "name": workload.key.name,
+                "namespace": workload.key.namespace,
+                // An apply creates what is not there: with the uid it fails instead, and never hits a namesake.
+                "uid": workload.uid,
+                "annotations": annotations,
+            },
+        });
+        let template = template.value().filter(|_| !batch(workload.key.kind));
+        if let (Some(template), Some(object)) = (template, body.as_object_mut()) {
+            object.insert("spec".into(), json!({ "template": template }));
+        }
+        body
+    }
+}
+
+const fn batch(kind: WorkloadKind) -> bool {
+    matches!(kind, WorkloadKind::CronJob | WorkloadKind::Job)
+}
+
+// What we state of the template.
+#[derive(Default)]
+struct Template {
+    config_hash: Option<String>,
+    last_reloaded_from: Option<String>,
+    // Container, variable, value: in the template's order.
+    variables: Vec<(String, String, String)>,
+}
+
+impl Template {
+    // What is ours and stays: an apply that no longer stated it would take it away, and roll the workload.
+    fn standing(workload: &Workload) -> Self {
+        let live = &workload.live;
+        let ours = live.variables.iter().filter(|variable| variable.ours);
+        Self {
+            config_hash: live.config_hash.clone(),
+            last_reloaded_from: live
+                .last_reloaded_from
+                .clone()
+                .filter(|_| live.last_reloaded_from_ours),
+            variables: ours
+                .map(|variable| {
+                    (
+                        variable.container.clone(),
+                        variable.name.clone(),
+                        variable.value.clone(),
+                    )
+                })
+                .collect(),
+        }
+    }
+
+    fn mark(&mut self, workload: &Workload, change: &Change) {
+        let name = stakater::variable(&change.source);
+        let Some(container) = workload.container(workload.references.container(&change.source)) else {
+            return;
+        };
+        self.variables.retain(|(_, variable, _)| *variable != name);
+        // Stakater removes the variable of a deleted source.
+        if change.seen != Seen::Absent {
+            self.variables
+                .push((container.into(), name, change.sha1.to_string()));
+        }
+    }
+
+    fn differs(&self, workload: &Workload) -> bool {
+        let live = &workload.live.variables;
+        let stands = |(container, name, value): &(String, String, String)| {
+            live.iter()
+                .any(|v| v.container == *container && v.name == *name && v.value == *value)
+        };
+        let kept = |name: &str| self.variables.iter().any(|(_, variable, _)| variable == name);
+        !self.variables.iter().all(stands)
+            || live.iter().any(|variable| variable.ours && !kept(&variable.name))
+    }
+
+    fn value(&self) -> Option<Value> {
+        let mut template = Map::new();
+        let mut annotations = Map::new();
+        if let Some(hash) = &self.config_hash {
+            annotations.insert(keys::CONFIG_HASH.into(), hash.clone().into());
+        }
+        if let Some(last) = &self.last_reloaded_from {
+            annotations.insert(keys::LAST_RELOADED_FROM.into(), last.clone().into());
+        }
+        if !annotations.is_empty() {
+            template.insert("metadata".into(), json!({ "annotations": annotations }));
+        }
+        let mut containers: Vec<(&str, Vec<Value>)> = Vec::new();
+        for (container, name, value) in &self.variables {
+            let variable = json!({ "name": name, "value": value });
+            match containers.iter_mut().find(|(name, _)| name == container) {
+                Some((_, variables)) => variables.push(variable),
+                None => containers.push((container, vec![variable])),
+            }
+        }
+        if !containers.is_empty() {
+            let containers: Vec<_> = containers
+                .into_iter()
+                .map(|(name, env)| json!({ "name": name, "env": env }))
+                .collect();
+            template.insert("spec".into(), json!({ "containers": containers }));
+        }
+        (!template.is_empty()).then_some(Value::Object(template))
+    }
+}
+
+#[cfg(test)]
+#[path = "patch_tests.rs"]
+mod tests;

@@ -1,0 +1,215 @@
+//! The queue of workloads to look at: one entry each, debounced, never running twice at once. Pure: the clock is given.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use crate::workload::WorkloadKey;
+
+/// How long changes are collected before a workload is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Debounce {
+    /// Until nothing came for this long.
+    pub quiet: Duration,
+    /// But never longer than this.
+    pub longest: Duration,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    first: Instant,
+    due: Instant,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Again {
+    No,
+    Debounced,
+    Now,
+}
+
+/// Workloads that wait, and workloads that are being looked at.
+#[derive(Debug)]
+pub struct Queue {
+    debounce: Debounce,
+    waiting: HashMap<WorkloadKey, Entry>,
+    running: HashMap<WorkloadKey, Again>,
+}
+
+impl Queue {
+    /// An empty queue.
+    pub fn new(debounce: Debounce) -> Self {
+        Self {
+            debounce,
+            waiting: HashMap::new(),
+            running: HashMap::new(),
+        }
+    }
+
+    /// A source changed: look when it has become quiet.
+    pub fn changed(&mut self, key: WorkloadKey, now: Instant) {
+        if let Some(again) = self.running.get_mut(&key) {
+            if *again == Again::No {
+                *again = Again::Debounced;
+            }
+            return;
+        }
+        let entry = self.waiting.entry(key).or_insert(Entry { first: now, due: now });
+        let latest = entry.first + self.debounce.longest;
+        // Never later than promised, never earlier than what was asked for before.
+        entry.due = (now + self.debounce.quiet).min(latest).max(entry.due);
+    }
+
+    /// The workload itself is new or was changed: look at once.
+    pub fn now(&mut self, key: WorkloadKey, now: Instant) {
+        if let Some(again) = self.running.get_mut(&key) {
+            *again = Again::Now;
+        } else {
+            self.waiting.entry(key).or_insert(Entry { first: now, due: now });
+        }
+    }
+
+    /// Look at this time at the latest.
+    pub fn at(&mut self, key: WorkloadKey, due: Instant) {
+        let entry = self.waiting.entry(key).or_insert(Entry { first: due, due });
+        entry.due = entry.due.min(due);
+    }
+
+    /// Takes a workload that is due. It counts as running until [`Queue::done`].
+    pub fn take(&mut self, now: Instant) -> Option<WorkloadKey> {
+        let (key, _) = self
+            .waiting
+            .iter()
+            .filter(|(key, entry)| entry.due <= now && !self.running.contains_key(key))
+            .min_by_key(|(_, entry)| entry.due)?;
+        let key = key.clone();
+        self.waiting.remove(&key);
+        self.running.insert(key.clone(), Again::No);
+        Some(key)
+    }
+
+    /// A workload was looked at. What came in between is looked at again.
+    pub fn done(&mut self, key: &WorkloadKey, now: Instant) {
+        match self.running.remove(key) {
+            Some(Again::Debounced) => self.changed(key.clone(), now),
+            Some(Again::Now) => self.now(key.clone(), now),
+            Some(Again::No) | None => {}
+        }
+    }
+
+    /// When the next workload becomes due.
+    pub fn next(&self) -> Option<Instant> {
+        let waiting = self
+            .waiting
+            .iter()
+            .filter(|(key, _)| !self.running.contains_key(key));
+        waiting.map(|(_, entry)| entry.due).min()
+    }
+
+    /// How many wait.
+    pub fn depth(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Whether this workload waits or runs.
+    pub fn pending(&self, key: &WorkloadKey) -> bool {
+        self.waiting.contains_key(key) || self.running.contains_key(key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kinds::WorkloadKind;
+
+    fn key(name: &str) -> WorkloadKey {
+        WorkloadKey {
+            namespace: "shop".into(),
+            kind: WorkloadKind::Deployment,
+            name: name.into(),
+        }
+    }
+
+    fn queue() -> (Queue, Instant) {
+        let debounce = Debounce {
+            quiet: Duration::from_secs(1),
+            longest: Duration::from_secs(10),
+        };
+        (Queue::new(debounce), Instant::now())
+    }
+
+    fn seconds(seconds: f64) -> Duration {
+        Duration::from_secs_f64(seconds)
+    }
+
+    #[test]
+    fn a_change_waits_until_it_is_quiet() {
+        let (mut queue, start) = queue();
+        queue.changed(key("a"), start);
+        assert_eq!(queue.take(start + seconds(0.9)), None);
+        queue.changed(key("a"), start + seconds(0.9));
+        assert_eq!(queue.take(start + seconds(1.5)), None);
+        assert_eq!(queue.take(start + seconds(1.9)), Some(key("a")));
+        assert_eq!(queue.take(start + seconds(9.0)), None);
+    }
+
+    #[test]
+    fn noise_does_not_put_it_off_for_ever() {
+        let (mut queue, start) = queue();
+        for tenth in 0..99 {
+            queue.changed(key("a"), start + seconds(f64::from(tenth) / 10.0));
+            assert_eq!(queue.take(start + seconds(f64::from(tenth) / 10.0)), None);
+        }
+        assert_eq!(queue.next(), Some(start + seconds(10.0)));
+        assert_eq!(queue.take(start + seconds(10.0)), Some(key("a")));
+    }
+
+    #[test]
+    fn without_debounce_a_change_is_due_at_once() {
+        let mut queue = Queue::new(Debounce {
+            quiet: Duration::ZERO,
+            longest: Duration::ZERO,
+        });
+        let now = Instant::now();
+        queue.changed(key("a"), now);
+        assert_eq!(queue.take(now), Some(key("a")));
+    }
+
+    #[test]
+    fn what_comes_while_it_runs_is_looked_at_again() {
+        let (mut queue, start) = queue();
+        queue.now(key("a"), start);
+        assert_eq!(queue.take(start), Some(key("a")));
+        queue.changed(key("a"), start);
+        assert_eq!(queue.take(start + seconds(5.0)), None);
+        queue.done(&key("a"), start + seconds(6.0));
+        assert_eq!(queue.next(), Some(start + seconds(7.0)));
+        assert_eq!(queue.take(start + seconds(7.0)), Some(key("a")));
+        queue.done(&key("a"), start + seconds(8.0));
+        assert_eq!(queue.next(), None);
+        assert!(!queue.pending(&key("a")));
+    }
+
+    #[test]
+    fn a_new_workload_does_not_wait_and_does_not_hurry_a_change() {
+        let (mut queue, start) = queue();
+        queue.changed(key("a"), start);
+        queue.now(key("a"), start);
+        assert_eq!(queue.next(), Some(start + seconds(1.0)));
+        queue.now(key("b"), start);
+        assert_eq!(queue.take(start), Some(key("b")));
+    }
+
+    #[test]
+    fn a_retry_is_due_when_it_was_asked_for() {
+        let (mut queue, start) = queue();
+        queue.now(key("a"), start);
+        queue.take(start);
+        queue.at(key("a"), start + seconds(4.0));
+        queue.done(&key("a"), start);
+        assert_eq!(queue.depth(), 1);
+        assert_eq!(queue.take(start + seconds(3.9)), None);
+        assert_eq!(queue.take(start + seconds(4.0)), Some(key("a")));
+    }
+}
