@@ -1,1 +1,36 @@
-//! Git over HTTP, ssh and files: one bare mirror a repository, read without a checkout.
+//! Git: one bare mirror a repository, shallow and incremental, read without a checkout.
+//!
+//! The only part of the crate that knows gitoxide. All calls block (and are bounded by the remote's timeout): call
+//! them through `tokio::task::spawn_blocking`.
+//!
+//! ```text
+//! RemoteUrl ─┐
+//! Credentials┴ Remote ── Mirrors::open ── Mirror ── resolve(Reference) ── Resolved ── fetch ── snapshot ── Snapshot
+//! ```
+
+mod constraint;
+mod error;
+mod fetch;
+mod generation;
+mod ignore;
+mod listing;
+mod mirror;
+mod path;
+mod reference;
+mod remote;
+mod revision;
+mod snapshot;
+mod transport;
+
+pub use self::{
+    constraint::Constraint,
+    error::GitError,
+    ignore::IgnoreRules,
+    listing::{FileEntry, FileKind, Listing, Problem, Skipped},
+    mirror::{Mirror, Mirrors},
+    path::RepoPath,
+    reference::{Reference, ReferenceSpec, Resolved},
+    remote::{Credentials, DEFAULT_TIMEOUT, FileUrls, Proxy, Remote, RemoteUrl, Scheme, Secret, Tls},
+    revision::{BlobId, CommitId, Revision, TreeId},
+    snapshot::{CommitInfo, Snapshot},
+};

@@ -52,7 +52,9 @@ impl RemoteUrl {
             return refused("it holds a control character or a space");
         }
         let Some((scheme, rest)) = text.split_once("://") else {
-            return refused("it must start with http://, https:// or ssh:// (git@host:path is not a URL: write ssh://git@host/path)");
+            return refused(
+                "it must start with http://, https:// or ssh:// (git@host:path is not a URL: write ssh://git@host/path)",
+            );
         };
         let scheme = match scheme {
             "http" => Scheme::Http,
@@ -71,7 +73,9 @@ impl RemoteUrl {
         }
         let (user, host_port) = match authority.rsplit_once('@') {
             Some(_) if scheme != Scheme::Ssh => {
-                return refused("it holds user information: put user name and password into the Secret of spec.secretRef");
+                return refused(
+                    "it holds user information: put user name and password into the Secret of spec.secretRef",
+                );
             }
             Some((user, _)) if user.contains(':') => {
                 return refused("it holds a password: put the key into the Secret of spec.secretRef");
@@ -88,10 +92,17 @@ impl RemoteUrl {
             return refused("it has no host");
         }
         // `ssh` would take either for an option.
-        if host.starts_with('-') || user.as_deref().is_some_and(|user| user.starts_with('-') || user.is_empty()) {
+        if host.starts_with('-')
+            || user
+                .as_deref()
+                .is_some_and(|user| user.starts_with('-') || user.is_empty())
+        {
             return refused("host and user must not start with '-' or be empty");
         }
-        if !host.chars().all(|c| c.is_ascii_alphanumeric() || "-._:[]".contains(c)) {
+        if !host
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "-._:[]".contains(c))
+        {
             return refused("its host holds a character that no host name has");
         }
         if scheme != Scheme::File && path.trim_matches('/').is_empty() {
@@ -128,8 +139,12 @@ fn split_port(host_port: &str) -> Result<(&str, Option<u16>), GitError> {
         Some(bracket) => host_port[bracket..].find(':').map(|at| bracket + at),
         None => host_port.find(':'),
     };
-    let Some(at) = port_at else { return Ok((host_port, None)) };
-    let port = host_port[at + 1..].parse().map_err(|_| GitError::InvalidUrl("its port is not a number up to 65535".to_owned()))?;
+    let Some(at) = port_at else {
+        return Ok((host_port, None));
+    };
+    let port = host_port[at + 1..]
+        .parse()
+        .map_err(|_| GitError::InvalidUrl("its port is not a number up to 65535".to_owned()))?;
     Ok((&host_port[..at], Some(port)))
 }
 
@@ -224,7 +239,13 @@ pub struct Remote {
 impl Remote {
     /// Anonymous, with the default timeout.
     pub fn new(url: RemoteUrl) -> Self {
-        Self { url, credentials: Credentials::None, tls: Tls::default(), proxy: None, timeout: DEFAULT_TIMEOUT }
+        Self {
+            url,
+            credentials: Credentials::None,
+            tls: Tls::default(),
+            proxy: None,
+            timeout: DEFAULT_TIMEOUT,
+        }
     }
 
     /// Checks that the credentials fit the URL, before anything is connected.
@@ -232,15 +253,25 @@ impl Remote {
         let refused = |reason: &str| Err(GitError::InvalidCredentials(reason.to_owned()));
         match (&credentials, self.url.scheme) {
             (Credentials::Ssh { known_hosts, .. }, Scheme::Ssh) if known_hosts.trim().is_empty() => {
-                return refused("'known_hosts' is missing or empty: without it the server cannot be verified");
+                return refused(
+                    "'known_hosts' is missing or empty: without it the server cannot be verified",
+                );
             }
-            (Credentials::Ssh { identity, .. }, Scheme::Ssh) if !identity.expose().contains("PRIVATE KEY") => {
+            (Credentials::Ssh { identity, .. }, Scheme::Ssh)
+                if !identity.expose().contains("PRIVATE KEY") =>
+            {
                 return refused("'identity' is missing or not a private key");
             }
             (Credentials::Ssh { .. }, Scheme::Ssh) | (Credentials::None, _) => {}
             (_, Scheme::Ssh) => return refused("an ssh:// URL needs 'identity' and 'known_hosts'"),
-            (Credentials::Ssh { .. }, _) => return refused("'identity' is for ssh:// URLs; this one needs 'username' and 'password' or 'bearerToken'"),
-            (Credentials::Basic { username, .. }, _) if username.contains(':') => return refused("'username' must not hold ':'"),
+            (Credentials::Ssh { .. }, _) => {
+                return refused(
+                    "'identity' is for ssh:// URLs; this one needs 'username' and 'password' or 'bearerToken'",
+                );
+            }
+            (Credentials::Basic { username, .. }, _) if username.contains(':') => {
+                return refused("'username' must not hold ':'");
+            }
             (Credentials::Basic { .. } | Credentials::Bearer(_), _) => {}
         }
         self.credentials = credentials;
@@ -258,17 +289,31 @@ impl Remote {
         part(self.url.as_str());
         match &self.credentials {
             Credentials::None => part("none"),
-            Credentials::Basic { username, password } => [username.as_str(), password.expose(), "basic"].into_iter().for_each(&mut part),
+            Credentials::Basic { username, password } => [username.as_str(), password.expose(), "basic"]
+                .into_iter()
+                .for_each(&mut part),
             Credentials::Bearer(token) => ["bearer", token.expose()].into_iter().for_each(&mut part),
-            Credentials::Ssh { identity, known_hosts, .. } => ["ssh", identity.expose(), known_hosts].into_iter().for_each(&mut part),
+            Credentials::Ssh {
+                identity,
+                known_hosts,
+                ..
+            } => ["ssh", identity.expose(), known_hosts]
+                .into_iter()
+                .for_each(&mut part),
         }
         if let Some((certificate, key)) = &self.tls.client {
-            ["client", certificate, key.expose()].into_iter().for_each(&mut part);
+            ["client", certificate, key.expose()]
+                .into_iter()
+                .for_each(&mut part);
         }
         if let Some(ca) = &self.tls.ca {
             ["ca", ca].into_iter().for_each(&mut part);
         }
-        hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+        hash.finalize()
+            .iter()
+            .take(16)
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
     }
 }
 

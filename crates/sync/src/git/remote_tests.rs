@@ -7,11 +7,17 @@ fn parse(text: &str) -> Result<RemoteUrl, GitError> {
 #[test]
 fn good_urls_are_taken_apart() {
     let url = parse("ssh://git@example.com:2222/org/repo.git").unwrap();
-    assert_eq!((url.scheme(), url.user.as_deref(), url.host(), url.port), (Scheme::Ssh, Some("git"), "example.com", Some(2222)));
+    assert_eq!(
+        (url.scheme(), url.user.as_deref(), url.host(), url.port),
+        (Scheme::Ssh, Some("git"), "example.com", Some(2222))
+    );
     assert_eq!(url.path, "/org/repo.git");
     let url = parse("https://[::1]:8443/repo").unwrap();
     assert_eq!((url.host(), url.port), ("[::1]", Some(8443)));
-    assert_eq!(parse("http://git.example.com/a/b/").unwrap().as_str(), "http://git.example.com/a/b");
+    assert_eq!(
+        parse("http://git.example.com/a/b/").unwrap().as_str(),
+        "http://git.example.com/a/b"
+    );
 }
 
 #[test]
@@ -54,15 +60,32 @@ fn credentials_must_fit_the_url() {
     };
     assert!(ssh().with_credentials(key()).is_ok());
     assert!(https().with_credentials(key()).is_err());
-    assert!(ssh().with_credentials(Credentials::Bearer(Secret::new("t"))).is_err());
-    let no_hosts = Credentials::Ssh { identity: Secret::new("PRIVATE KEY"), known_hosts: " ".to_owned(), password: None };
-    assert!(ssh().with_credentials(no_hosts).unwrap_err().to_string().contains("known_hosts"));
+    assert!(
+        ssh()
+            .with_credentials(Credentials::Bearer(Secret::new("t")))
+            .is_err()
+    );
+    let no_hosts = Credentials::Ssh {
+        identity: Secret::new("PRIVATE KEY"),
+        known_hosts: " ".to_owned(),
+        password: None,
+    };
+    assert!(
+        ssh()
+            .with_credentials(no_hosts)
+            .unwrap_err()
+            .to_string()
+            .contains("known_hosts")
+    );
 }
 
 #[test]
 fn nothing_that_is_printed_holds_a_secret() {
     let remote = Remote::new(parse("https://example.com/repo").unwrap())
-        .with_credentials(Credentials::Basic { username: "me".to_owned(), password: Secret::new("hunter2") })
+        .with_credentials(Credentials::Basic {
+            username: "me".to_owned(),
+            password: Secret::new("hunter2"),
+        })
         .unwrap();
     assert!(!format!("{remote:?}").contains("hunter2"));
 }
@@ -71,7 +94,10 @@ fn nothing_that_is_printed_holds_a_secret() {
 fn mirrors_are_shared_only_by_equal_url_and_credentials() {
     let remote = |url: &str, password: &str| {
         Remote::new(parse(url).unwrap())
-            .with_credentials(Credentials::Basic { username: "me".to_owned(), password: Secret::new(password) })
+            .with_credentials(Credentials::Basic {
+                username: "me".to_owned(),
+                password: Secret::new(password),
+            })
             .unwrap()
             .fingerprint()
     };

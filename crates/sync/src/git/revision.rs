@@ -94,7 +94,8 @@ impl FromStr for Revision {
     type Err = GitError;
 
     fn from_str(text: &str) -> Result<Self, GitError> {
-        let invalid = || GitError::InvalidReference(format!("{text:?} is not a revision like main@sha1:<commit>"));
+        let invalid =
+            || GitError::InvalidReference(format!("{text:?} is not a revision like main@sha1:<commit>"));
         // A reference may hold an '@', a digest cannot.
         let (reference, digest) = match text.rsplit_once('@') {
             Some((reference, digest)) => (Some(reference.to_owned()), digest),
@@ -136,7 +137,13 @@ mod tests {
     #[test]
     fn a_digest_of_another_algorithm_or_length_is_refused() {
         let sha1 = "0123456789012345678901234567890123456789";
-        for text in [format!("main@sha256:{sha1}"), format!("@sha1:{sha1}"), "main".to_owned(), "main@sha1:abc".to_owned(), String::new()] {
+        for text in [
+            format!("main@sha256:{sha1}"),
+            format!("@sha1:{sha1}"),
+            "main".to_owned(),
+            "main@sha1:abc".to_owned(),
+            String::new(),
+        ] {
             assert!(text.parse::<Revision>().is_err(), "{text}");
         }
     }

@@ -1,0 +1,237 @@
+//! Mirrors: one directory per repository URL and credentials, shared by all who use them.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fs,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use super::{
+    CommitId, GitError, Reference, Remote, Resolved, Snapshot,
+    fetch::{fetch_into, object_format},
+    generation::{Generation, PACKS, remove},
+    transport::{Guard, Session},
+};
+
+/// All mirrors below one directory. Cloning shares them.
+#[derive(Clone)]
+pub struct Mirrors {
+    directory: PathBuf,
+    open: Arc<Mutex<HashMap<String, Weak<Shared>>>>,
+    interrupt: Arc<AtomicBool>,
+}
+
+/// A repository and its mirror. Calls block; those that write are serialised with all others of the same mirror.
+#[derive(Clone)]
+pub struct Mirror {
+    remote: Remote,
+    shared: Arc<Shared>,
+    interrupt: Arc<AtomicBool>,
+}
+
+struct Shared {
+    directory: PathBuf,
+    /// Held for the length of a fetch.
+    writer: Mutex<()>,
+    current: Mutex<Option<Arc<Generation>>>,
+}
+
+impl Mirrors {
+    /// Uses (and makes) the directory `git` below `storage`. One process at a time.
+    pub fn new(storage: &Path) -> Result<Self, GitError> {
+        let directory = storage.join("git");
+        fs::create_dir_all(&directory).map_err(GitError::storage("create", &directory))?;
+        Ok(Self {
+            directory,
+            open: Arc::default(),
+            interrupt: Arc::default(),
+        })
+    }
+
+    /// The mirror of `remote`; its directory is made by the first fetch. Nothing is connected.
+    pub fn open(&self, remote: Remote) -> Result<Mirror, GitError> {
+        let key = remote.fingerprint();
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|_, mirror| mirror.strong_count() > 0);
+        let shared = match open.get(&key).and_then(Weak::upgrade) {
+            Some(shared) => shared,
+            None => {
+                let shared = Arc::new(Shared::open(self.directory.join(&key))?);
+                open.insert(key, Arc::downgrade(&shared));
+                shared
+            }
+        };
+        Ok(Mirror {
+            remote,
+            shared,
+            interrupt: Arc::clone(&self.interrupt),
+        })
+    }
+
+    /// Removes the directories of all mirrors that are neither open nor named in `keep` (by
+    /// [`Remote::fingerprint`]). Returns how many went.
+    pub fn prune(&self, keep: &HashSet<String>) -> Result<usize, GitError> {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut removed = 0;
+        let entries = fs::read_dir(&self.directory).map_err(GitError::storage("read", &self.directory))?;
+        for entry in entries.flatten() {
+            let key = entry.file_name().to_string_lossy().into_owned();
+            if !keep.contains(&key) && open.get(&key).is_none_or(|mirror| mirror.strong_count() == 0) {
+                remove(&entry.path())?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+
+    /// Makes all running and later operations end early with [`GitError::Interrupted`]: for the end of the process.
+    /// A server that is silent is waited for until its timeout all the same.
+    pub fn interrupt(&self) {
+        self.interrupt.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Shared {
+    fn open(directory: PathBuf) -> Result<Self, GitError> {
+        let mut numbers: Vec<u64> = match fs::read_dir(&directory) {
+            Ok(entries) => entries
+                .flatten()
+                .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+                .collect(),
+            Err(_) => Vec::new(),
+        };
+        numbers.sort_unstable();
+        let mut current = None;
+        for number in numbers.into_iter().rev() {
+            if current.is_none() {
+                current = Generation::open(&directory, number);
+                if current.is_some() {
+                    continue;
+                }
+                tracing::info!(directory = %directory.display(), number, "an unfinished or damaged mirror is removed");
+            }
+            remove(&directory.join(number.to_string()))?;
+        }
+        Ok(Self {
+            directory,
+            writer: Mutex::new(()),
+            current: Mutex::new(current.map(Arc::new)),
+        })
+    }
+
+    fn current(&self) -> MutexGuard<'_, Option<Arc<Generation>>> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn holding(&self, commit: CommitId) -> Option<Arc<Generation>> {
+        let current = self.current().clone()?;
+        (!current.is_damaged() && current.contains(commit)).then_some(current)
+    }
+}
+
+impl Mirror {
+    /// Where the mirror leads.
+    pub const fn remote(&self) -> &Remote {
+        &self.remote
+    }
+
+    /// Asks the server what `reference` stands for now: one query for just the references that matter, none at all
+    /// for a fixed commit. Nothing is written.
+    pub fn resolve(&self, reference: &Reference) -> Result<Resolved, GitError> {
+        let Some(prefix) = reference.prefix() else {
+            return reference
+                .select(&[])
+                .ok_or_else(|| reference.not_found(&self.remote.url, &[]));
+        };
+        let mut session = Session::connect(&self.remote, self.guard())?;
+        let listed = match session.list(&[&prefix]) {
+            Ok(listed) => listed,
+            Err(error) => return Err(session.fail(&error)),
+        };
+        if let Some(resolved) = reference.select(&listed) {
+            return Ok(resolved);
+        }
+        // Only to say what there is instead.
+        let existing = match session.list(&["refs/heads/", "refs/tags/"]) {
+            Ok(existing) => existing,
+            Err(error) => return Err(session.fail(&error)),
+        };
+        if existing.is_empty() {
+            return Err(GitError::Empty {
+                url: self.remote.url.to_string(),
+            });
+        }
+        Err(reference.not_found(&self.remote.url, &existing))
+    }
+
+    /// Makes sure that the commit is here. No request if it is.
+    pub fn fetch(&self, resolved: &Resolved) -> Result<(), GitError> {
+        let commit = resolved.commit;
+        if self.contains(commit) {
+            return Ok(());
+        }
+        let _writer = self.shared.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.contains(commit) {
+            return Ok(());
+        }
+        let guard = self.guard();
+        let session = Session::connect(&self.remote, Arc::clone(&guard))?;
+        let kind = object_format(&session)?;
+        let usable =
+            self.shared.current().clone().filter(|current| {
+                !current.is_damaged() && current.kind == kind && current.pack_count() < PACKS
+            });
+        if let Some(current) = usable {
+            match fetch_into(&current, session, commit) {
+                Ok(()) => return Ok(()),
+                // What we said we have may not be what the server thinks we have: ask for everything, once.
+                Err(error @ (GitError::Protocol { .. } | GitError::Corrupt(_))) => {
+                    tracing::info!(url = %self.remote.url, %error, "the incremental fetch failed: fetching anew");
+                }
+                Err(error) => return Err(error),
+            }
+            let session = Session::connect(&self.remote, guard)?;
+            return self.fetch_anew(session, kind, commit);
+        }
+        self.fetch_anew(session, kind, commit)
+    }
+
+    fn fetch_anew(&self, session: Session, kind: gix_hash::Kind, commit: CommitId) -> Result<(), GitError> {
+        let number = self.shared.current().as_ref().map_or(0, |current| current.number) + 1;
+        let new = Generation::create(&self.shared.directory, number, kind)?;
+        if let Err(error) = fetch_into(&new, session, commit) {
+            new.retire();
+            return Err(error);
+        }
+        if let Some(old) = self.shared.current().replace(Arc::new(new)) {
+            old.retire();
+        }
+        Ok(())
+    }
+
+    /// Whether the commit is here.
+    pub fn contains(&self, commit: CommitId) -> bool {
+        self.shared.holding(commit).is_some()
+    }
+
+    /// A view of the commit that stays readable whatever happens to the mirror. The commit must have been fetched.
+    pub fn snapshot(&self, commit: CommitId) -> Result<Snapshot, GitError> {
+        let generation = self
+            .shared
+            .holding(commit)
+            .ok_or_else(|| GitError::Corrupt(format!("commit '{commit}' is not in it")))?;
+        Snapshot::new(generation, commit)
+    }
+
+    fn guard(&self) -> Arc<Guard> {
+        Guard::new(
+            self.remote.url.clone(),
+            self.remote.timeout,
+            Arc::clone(&self.interrupt),
+        )
+    }
+}
