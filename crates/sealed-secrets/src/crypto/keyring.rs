@@ -1,5 +1,6 @@
 //! All keys that open, and the one that seals.
 
+use std::collections::BTreeSet;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -78,7 +79,8 @@ impl RegisteredKey {
 /// The keys of a controller, newest first.
 #[derive(Clone, Debug, Default)]
 pub struct Keyring {
-    keys: Vec<RegisteredKey>,
+    registered: Vec<RegisteredKey>,
+    opening: Vec<Arc<SealingKey>>,
 }
 
 /// An opened item and the key that did it.
@@ -100,27 +102,36 @@ impl Keyring {
             }
         }
         unique.sort_by_key(|key| std::cmp::Reverse(key.since));
-        Self { keys: unique }
+        Self {
+            opening: unique.iter().map(|key| Arc::clone(&key.key)).collect(),
+            registered: unique,
+        }
+    }
+
+    /// A keyring that only opens: of private keys from a backup.
+    pub fn without_certificates(keys: impl IntoIterator<Item = SealingKey>) -> Self {
+        Self {
+            registered: Vec::new(),
+            opening: keys.into_iter().map(Arc::new).collect(),
+        }
     }
 
     /// The key that seals and whose certificate is served.
     pub fn newest(&self) -> Option<&RegisteredKey> {
-        self.keys.first()
+        self.registered.first()
     }
 
-    /// Every key, newest first.
-    pub fn iter(&self) -> impl Iterator<Item = &RegisteredKey> {
-        self.keys.iter()
+    /// Every key with its certificate, newest first.
+    pub fn registered(&self) -> &[RegisteredKey] {
+        &self.registered
     }
 
-    /// How many keys there are.
-    pub fn len(&self) -> usize {
-        self.keys.len()
-    }
-
-    /// Whether nothing can be opened.
-    pub fn is_empty(&self) -> bool {
-        self.keys.is_empty()
+    /// The fingerprints of all keys that open, which say whether a keyring differs from another.
+    pub fn fingerprints(&self) -> BTreeSet<&Fingerprint> {
+        self.opening
+            .iter()
+            .map(|key| key.public().fingerprint())
+            .collect()
     }
 
     /// Opens the base64 text `item` with `hint` first, then the newest key, then older ones.
@@ -129,18 +140,18 @@ impl Keyring {
     pub fn open(&self, label: &[u8], item: &str, hint: Option<&Fingerprint>) -> Result<Opened, Unopened> {
         let item = decode(item).ok_or(Unopened)?;
         let length = Envelope::parse(&item).ok_or(Unopened)?.wrapped_key.len();
-        let fits = |key: &&RegisteredKey| key.key.public().modulus_len() == length;
-        let hinted = |key: &RegisteredKey| Some(key.key.public().fingerprint()) == hint;
-        let first = self.keys.iter().filter(|key| hinted(key));
-        let rest = self.keys.iter().filter(|key| !hinted(key));
+        let fits = |key: &&Arc<SealingKey>| key.public().modulus_len() == length;
+        let hinted = |key: &SealingKey| Some(key.public().fingerprint()) == hint;
+        let first = self.opening.iter().filter(|key| hinted(key));
+        let rest = self.opening.iter().filter(|key| !hinted(key));
         first
             .chain(rest)
             .filter(fits)
-            .find_map(|registered| {
-                let plaintext = open(&registered.key, label, &item).ok()?;
+            .find_map(|key| {
+                let plaintext = open(key, label, &item).ok()?;
                 Some(Opened {
                     plaintext,
-                    fingerprint: registered.key.public().fingerprint().clone(),
+                    fingerprint: key.public().fingerprint().clone(),
                 })
             })
             .ok_or(Unopened)

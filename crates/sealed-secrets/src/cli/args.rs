@@ -1,0 +1,157 @@
+//! kubeseal's flags, with the names and defaults its users have in their scripts.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Parser};
+
+use crate::goflags::boolean;
+
+/// Seals Secrets for a cluster: what it prints is safe to commit.
+#[derive(Debug, Parser)]
+#[command(name = "kubeseal", disable_version_flag = true, max_term_width = 110)]
+pub struct Arguments {
+    /// Certificate to seal with, a file or a URL; the controller is then not asked
+    #[arg(long, value_name = "FILE|URL", default_value = "", hide_default_value = true)]
+    pub cert: String,
+    /// Namespace of the controller
+    #[arg(long, default_value = "kube-system")]
+    pub controller_namespace: String,
+    /// Name of the controller's Service
+    #[arg(long, default_value = "sealed-secrets-controller")]
+    pub controller_name: String,
+    /// Output format: json or yaml
+    #[arg(short = 'o', long)]
+    pub format: Option<String>,
+    /// Secret to read (default: standard input)
+    #[arg(short = 'f', long, value_name = "FILE")]
+    pub secret_file: Option<PathBuf>,
+    /// SealedSecret to write (default: standard output); only written when everything succeeded
+    #[arg(short = 'w', long, value_name = "FILE")]
+    pub sealed_secret_file: Option<PathBuf>,
+    /// What to do instead of sealing.
+    #[command(flatten)]
+    pub mode: Mode,
+    /// Seal a Secret without any items
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false",
+          hide_default_value = true, hide_possible_values = true, value_parser = boolean, action = ArgAction::Set)]
+    pub allow_empty_data: bool,
+    /// With --raw: the file that holds the value (default: standard input)
+    #[arg(long, value_name = "[KEY=]FILE", value_delimiter = ',')]
+    pub from_file: Vec<String>,
+    /// Name of the Secret; required with --raw and scope strict
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Where the items may be opened: strict, namespace-wide or cluster-wide
+    #[arg(long)]
+    pub scope: Option<crate::scope::Scope>,
+    /// With --recovery-unseal: private keys, as PEM, key Secret or List of key Secrets (can be repeated)
+    #[arg(long, value_name = "FILE", value_delimiter = ',')]
+    pub recovery_private_key: Vec<PathBuf>,
+    /// Which API server to talk to.
+    #[command(flatten)]
+    pub cluster: ClusterArguments,
+}
+
+/// The modes other than sealing; the first that is set wins, in this order of the code, not of the command line.
+#[derive(Debug, Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "one flag each, fixed by the contract"
+)]
+pub struct Mode {
+    /// Print the version
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false",
+          hide_default_value = true, value_parser = boolean, action = ArgAction::Set)]
+    pub version: bool,
+    /// Print the controller's certificate, for use with --cert
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false",
+          hide_default_value = true, value_parser = boolean, action = ArgAction::Set)]
+    pub fetch_cert: bool,
+    /// Ask the controller whether it can open the SealedSecrets
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false",
+          hide_default_value = true, value_parser = boolean, action = ArgAction::Set)]
+    pub validate: bool,
+    /// Seal into an existing SealedSecret file, replacing items of the same key
+    #[arg(long, value_name = "FILE")]
+    pub merge_into: Option<PathBuf>,
+    /// Seal one bare value; prints the item alone
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false",
+          hide_default_value = true, value_parser = boolean, action = ArgAction::Set)]
+    pub raw: bool,
+    /// Let the controller seal the SealedSecrets anew with its newest key
+    #[arg(long, alias = "rotate", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          default_value = "false", hide_default_value = true, value_parser = boolean, action = ArgAction::Set)]
+    pub re_encrypt: bool,
+    /// Open a SealedSecret from standard input with private keys, without a cluster
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false",
+          hide_default_value = true, value_parser = boolean, action = ArgAction::Set)]
+    pub recovery_unseal: bool,
+}
+
+/// kubectl's connection flags.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Cluster")]
+pub struct ClusterArguments {
+    /// Kubeconfig file (default: $KUBECONFIG, then ~/.kube/config, then the pod's service account)
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Namespace of the Secrets that do not state one
+    #[arg(short = 'n', long)]
+    pub namespace: Option<String>,
+    /// Context of the kubeconfig
+    #[arg(long)]
+    pub context: Option<String>,
+    /// Cluster of the kubeconfig
+    #[arg(long)]
+    pub cluster: Option<String>,
+    /// User of the kubeconfig
+    #[arg(long)]
+    pub user: Option<String>,
+    /// User to impersonate
+    #[arg(long = "as", value_name = "USER")]
+    pub impersonate: Option<String>,
+    /// Group to impersonate (can be repeated)
+    #[arg(long = "as-group", value_name = "GROUP")]
+    pub impersonate_groups: Vec<String>,
+    /// UID to impersonate
+    #[arg(long = "as-uid", value_name = "UID")]
+    pub impersonate_uid: Option<String>,
+    /// Address of the API server
+    #[arg(short = 's', long, value_name = "URL")]
+    pub server: Option<String>,
+    /// Bearer token
+    #[arg(long, hide_env_values = true)]
+    pub token: Option<String>,
+    /// CA bundle of the API server
+    #[arg(long, value_name = "FILE")]
+    pub certificate_authority: Option<PathBuf>,
+    /// Client certificate
+    #[arg(long, value_name = "FILE")]
+    pub client_certificate: Option<PathBuf>,
+    /// Client key
+    #[arg(long, value_name = "FILE")]
+    pub client_key: Option<PathBuf>,
+    /// Do not check the API server's certificate
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean,
+          action = ArgAction::Set)]
+    pub insecure_skip_tls_verify: Option<bool>,
+    /// Name that the API server's certificate is checked for
+    #[arg(long, value_name = "NAME")]
+    pub tls_server_name: Option<String>,
+    /// Proxy on the way to the API server
+    #[arg(long, value_name = "URL")]
+    pub proxy_url: Option<String>,
+    /// Ask for uncompressed answers
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean,
+          action = ArgAction::Set)]
+    pub disable_compression: Option<bool>,
+    /// How long to wait for an answer, for instance 30s; 0 waits as long as it takes
+    #[arg(long, value_name = "DURATION")]
+    pub request_timeout: Option<String>,
+    /// User name for basic authentication
+    #[arg(long)]
+    pub username: Option<String>,
+    /// Password for basic authentication
+    #[arg(long)]
+    pub password: Option<String>,
+}
