@@ -1,2 +1,47 @@
-//! placeholder
-fn main() {}
+//! `cargo xtask VERB`: everything one does with this repository. One file a verb.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program for people at a terminal"
+)]
+
+mod cluster;
+mod codegen;
+mod doctor;
+mod test;
+
+use clap::Parser;
+use xshell::Shell;
+
+/// Tasks of the Plumbline repository
+#[derive(Parser)]
+#[command(name = "cargo xtask", version, arg_required_else_help = true)]
+enum Verb {
+    /// Start or stop a real Kubernetes control plane
+    #[command(subcommand)]
+    Cluster(cluster::Command),
+    /// Write the generated files, or check that they are up to date
+    Codegen(codegen::Args),
+    /// Say what is missing on this machine, and how to get it
+    Doctor,
+    /// Run every check and every test: what CI runs
+    Test(test::Args),
+}
+
+fn main() -> anyhow::Result<()> {
+    let verb = Verb::parse();
+    let sh = Shell::new()?;
+    match verb {
+        // A cluster's directory is relative to where the command is called.
+        Verb::Cluster(command) => cluster::run(&command),
+        Verb::Codegen(args) => codegen::run(&at_root(&sh), &args),
+        Verb::Doctor => doctor::run(&at_root(&sh)),
+        Verb::Test(args) => test::run(&at_root(&sh), &args),
+    }
+}
+
+fn at_root(sh: &Shell) -> Shell {
+    let sh = sh.clone();
+    sh.change_dir(plumbline_testkit::workspace_dir());
+    sh
+}

@@ -56,7 +56,7 @@ pub(crate) fn apiserver(binaries: &Binaries, dir: &Path, ports: Ports) -> Comman
         .arg(format!("--tls-cert-file={}", file("pki/apiserver.crt")))
         .arg(format!("--tls-private-key-file={}", file("pki/apiserver.key")))
         .arg(format!("--client-ca-file={}", file("pki/ca.crt")))
-        .arg(format!("--service-account-key-file={}", file("pki/tokens.key")))
+        .arg(format!("--service-account-key-file={}", file("pki/tokens.pub")))
         .arg(format!(
             "--service-account-signing-key-file={}",
             file("pki/tokens.key")

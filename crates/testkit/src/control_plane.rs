@@ -216,7 +216,11 @@ impl ControlPlane {
                 let log = fs::read_to_string(self.log_file(one.name)).unwrap_or_default();
                 let lines: Vec<_> = log.lines().collect();
                 let tail = lines.get(lines.len().saturating_sub(15)..).unwrap_or_default();
-                bail!("{} ended ({status}); the end of its log:\n{}", one.name, tail.join("\n"));
+                bail!(
+                    "{} ended ({status}); the end of its log:\n{}",
+                    one.name,
+                    tail.join("\n")
+                );
             }
         }
         Ok(())

@@ -19,7 +19,15 @@ use serde::{Deserialize, Serialize};
 use crate::{binaries::Binaries, components::AUDIT_POLICY, pki};
 
 /// Everything a control plane writes. `down` leaves what is worth reading afterwards.
-const OURS: [&str; 7] = ["etcd", "pki", "bin", "admin.conf", "pids.json", "logs", "audit.log"];
+const OURS: [&str; 7] = [
+    "etcd",
+    "pki",
+    "bin",
+    "admin.conf",
+    "pids.json",
+    "logs",
+    "audit.log",
+];
 const KEPT: [&str; 2] = ["logs", "audit.log"];
 /// After this a process that was asked to end is killed.
 const GRACE: Duration = Duration::from_secs(5);
@@ -83,7 +91,9 @@ pub(crate) fn claim(dir: &Path) -> anyhow::Result<()> {
     }
     let entries = fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))?;
     for entry in entries {
-        let name = entry.with_context(|| format!("cannot read {}", dir.display()))?.file_name();
+        let name = entry
+            .with_context(|| format!("cannot read {}", dir.display()))?
+            .file_name();
         if !OURS.iter().any(|ours| name.to_str() == Some(ours)) {
             bail!(
                 "{} is not empty and not a cluster's ({} is in it): choose an empty or a new directory",
@@ -112,7 +122,9 @@ pub(crate) fn furnish(dir: &Path, binaries: &Binaries, apiserver_port: u16) -> a
     write("pki/ca.crt", authority.pem())?;
     write("pki/apiserver.crt", &server.certificate)?;
     write("pki/apiserver.key", &server.key)?;
-    write("pki/tokens.key", &pki::token_key()?)?;
+    let (private, public) = pki::token_keys()?;
+    write("pki/tokens.key", &private)?;
+    write("pki/tokens.pub", &public)?;
     write("pki/audit-policy.yaml", AUDIT_POLICY)?;
     write(
         "pki/controller-manager.conf",
@@ -177,7 +189,11 @@ fn end(process: &Process) -> anyhow::Result<()> {
             signal = Signal::SIGKILL;
         }
         if started.elapsed() > 2 * GRACE {
-            bail!("{} (process {}) does not end, even when killed", process.name, process.pid);
+            bail!(
+                "{} (process {}) does not end, even when killed",
+                process.name,
+                process.pid
+            );
         }
         std::thread::sleep(Duration::from_millis(50));
     }

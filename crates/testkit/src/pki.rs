@@ -93,11 +93,10 @@ impl Authority {
     }
 }
 
-/// The key that signs ServiceAccount tokens.
-pub(crate) fn token_key() -> anyhow::Result<String> {
-    Ok(KeyPair::generate()
-        .context("cannot generate a key")?
-        .serialize_pem())
+/// The keys that sign and verify ServiceAccount tokens, both PEM: private, public.
+pub(crate) fn token_keys() -> anyhow::Result<(String, String)> {
+    let key = KeyPair::generate().context("cannot generate a key")?;
+    Ok((key.serialize_pem(), key.public_key_pem()))
 }
 
 fn params(name: &str, organization: Option<&str>) -> CertificateParams {

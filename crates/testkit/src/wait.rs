@@ -51,7 +51,9 @@ mod tests {
     #[tokio::test]
     async fn a_look_that_hangs_is_bounded_too() {
         let limit = Duration::from_millis(100);
-        let hung = wait_for("nobody", limit, async || std::future::pending::<Result<(), &str>>().await);
+        let hung = wait_for("nobody", limit, async || {
+            std::future::pending::<Result<(), &str>>().await
+        });
         assert!(hung.await.is_err());
         assert_eq!(wait_for("it", limit, async || Ok::<_, &str>(7)).await.unwrap(), 7);
     }

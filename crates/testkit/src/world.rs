@@ -60,7 +60,12 @@ impl World {
         };
         let created = namespaces.create(&PostParams::default(), &wanted).await;
         let namespace = created
-            .with_context(|| format!("cannot create a namespace in the cluster of {}", cluster.display()))?
+            .with_context(|| {
+                format!(
+                    "cannot create a namespace in the cluster of {}",
+                    cluster.display()
+                )
+            })?
             .metadata
             .name
             .context("the API server named no namespace")?;
@@ -141,7 +146,9 @@ pub fn kubectl(cluster: &Path, namespace: &str, arguments: &[&str], input: &str)
         drop(stdin.write_all(text.as_bytes()));
     });
     let output = child.wait_with_output().context("lost sight of kubectl")?;
-    writer.join().map_err(|_| anyhow!("writing to kubectl panicked"))?;
+    writer
+        .join()
+        .map_err(|_| anyhow!("writing to kubectl panicked"))?;
     if !output.status.success() {
         let complaint = String::from_utf8_lossy(&output.stderr);
         bail!("kubectl {} failed: {}", arguments.join(" "), complaint.trim());
@@ -183,6 +190,8 @@ fn shared_cluster() -> anyhow::Result<PathBuf> {
     }
     match STARTED.get_or_init(|| ControlPlane::start_temporary().map_err(|error| format!("{error:#}"))) {
         Ok(plane) => Ok(plane.dir().to_owned()),
-        Err(error) => Err(anyhow!("this test needs a control plane, and none could be started: {error}")),
+        Err(error) => Err(anyhow!(
+            "this test needs a control plane, and none could be started: {error}"
+        )),
     }
 }

@@ -51,7 +51,9 @@ async fn two_run_side_by_side_and_end_without_a_trace() {
 async fn one_that_is_left_running_is_ended_by_its_directory() {
     let dir = tempfile::tempdir().unwrap();
     ControlPlane::start(dir.path()).unwrap().leave_running().unwrap();
-    let client = client(&dir.path().join("admin.conf"), "left-running").await.unwrap();
+    let client = client(&dir.path().join("admin.conf"), "left-running")
+        .await
+        .unwrap();
     assert_eq!(client.apiserver_version().await.unwrap().major, "1");
     down(dir.path()).unwrap();
     assert_eq!(processes_with(dir.path().to_str().unwrap()), 0);
@@ -79,7 +81,7 @@ async fn an_outage_of_the_api_server_loses_nothing() {
         .unwrap();
     wait_for(
         "the controller manager to put it back",
-        Duration::from_secs(60),
+        Duration::from_mins(1),
         async || maps.get("kube-root-ca.crt").await,
     )
     .await

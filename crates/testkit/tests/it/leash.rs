@@ -39,7 +39,9 @@ async fn dropping_a_leash_ends_children_and_grandchildren() {
         3 => Ok(()),
         n => Err(n),
     };
-    wait_for("the children", Duration::from_secs(5), look).await.unwrap();
+    wait_for("the children", Duration::from_secs(5), look)
+        .await
+        .unwrap();
     drop(leash);
     child.wait().unwrap();
     all_gone(word).await;

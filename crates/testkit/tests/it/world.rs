@@ -53,9 +53,15 @@ async fn the_audit_log_counts_what_one_client_asked_for() {
     })
     .await
     .unwrap();
-    assert!(counts.0.iter().all(|one| one.namespace == world.namespace() && one.code < 300));
+    assert!(
+        counts
+            .0
+            .iter()
+            .all(|one| one.namespace == world.namespace() && one.code < 300)
+    );
     let counts = counts.without_watches_and_leases().by_verb_and_resource();
-    let expected = [("list", 1), ("patch", 7)].map(|(verb, n)| ((verb.to_owned(), "configmaps".to_owned()), n));
+    let expected =
+        [("list", 1), ("patch", 7)].map(|(verb, n)| ((verb.to_owned(), "configmaps".to_owned()), n));
     assert_eq!(counts, expected.into());
 }
 
@@ -67,12 +73,14 @@ async fn namespaces_really_go_away() {
         .delete(world.namespace(), &DeleteParams::default())
         .await
         .unwrap();
-    wait_for("the namespace to go", Duration::from_secs(60), async || {
-        match namespaces.get_opt(world.namespace()).await {
+    wait_for(
+        "the namespace to go",
+        Duration::from_mins(1),
+        async || match namespaces.get_opt(world.namespace()).await {
             Ok(None) => Ok(()),
             other => Err(format!("{other:?}")),
-        }
-    })
+        },
+    )
     .await
     .unwrap();
 }
