@@ -1,0 +1,273 @@
+//! What we know of the objects we apply: the content we last applied, the fields we then owned, and what a watch has
+//! shown since. From this alone it is decided, without a request, whether an object needs to be applied.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::{fields, resource_version};
+use crate::{
+    api::{OWNER_NAME, OWNER_NAMESPACE},
+    manifest::ContentDigest,
+    object::ObjectId,
+};
+
+/// Corrections of one object within [`FLAP_WINDOW`] before it is left alone for a while.
+const FLAP_LIMIT: u32 = 10;
+/// The time within which corrections count.
+const FLAP_WINDOW: Duration = Duration::from_mins(1);
+
+/// Namespace and name of a Kustomization.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Owner {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+}
+
+/// What an object needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Nothing: it is as Git has it.
+    Nothing,
+    /// It has not been applied by this process yet.
+    First,
+    /// Git has other content than was applied.
+    Changed,
+    /// It was deleted behind our back.
+    Missing,
+    /// Fields of ours were changed or removed by the named manager and operation.
+    Drifted(Option<(String, String)>),
+    /// It drifted, but something changes it again and again: it waits until the window is over.
+    Flapping(Duration),
+    /// Applying this very content failed; it is tried again after this time.
+    Failed(Failure, Duration),
+}
+
+/// Why applying an object failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The server's words.
+    pub message: String,
+    /// Failures in a row.
+    pub count: u32,
+}
+
+#[derive(Debug, Default)]
+struct Tracked {
+    owner: Option<Owner>,
+    applied: Option<Applied>,
+    seen: Option<Seen>,
+    in_flight: bool,
+    failed: Option<(ContentDigest, Failure, Instant)>,
+    corrections: u32,
+    window: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Applied {
+    content: ContentDigest,
+    resource_version: u64,
+    owned: Option<ContentDigest>,
+    at: Instant,
+}
+
+#[derive(Clone, Debug)]
+struct Seen {
+    resource_version: u64,
+    present: bool,
+    owned: Option<ContentDigest>,
+    writer: Option<(String, String)>,
+}
+
+/// All tracked objects.
+#[derive(Debug, Default)]
+pub struct Live(Mutex<HashMap<ObjectId, Tracked>>);
+
+impl Live {
+    fn lock(&self) -> MutexGuard<'_, HashMap<ObjectId, Tracked>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What an object needs whose wanted content has this digest.
+    pub fn need(&self, id: &ObjectId, content: &ContentDigest, now: Instant) -> Need {
+        self.lock().get(id).map_or(Need::First, |tracked| tracked.need(content, now))
+    }
+
+    /// Whether an object with the owner's labels was seen in the cluster, or applied by us.
+    pub fn is_known(&self, id: &ObjectId) -> bool {
+        self.lock().get(id).is_some_and(|t| t.applied.is_some() || t.seen.as_ref().is_some_and(|seen| seen.present))
+    }
+
+    /// An apply of the object begins: events about it are its own until it ends.
+    pub fn begin(&self, id: &ObjectId, owner: &Owner) {
+        let mut all = self.lock();
+        let tracked = all.entry(id.clone()).or_default();
+        tracked.in_flight = true;
+        tracked.owner = Some(owner.clone());
+    }
+
+    /// The apply ended well. Says whether what has been seen since contradicts it already.
+    pub fn applied(&self, id: &ObjectId, content: ContentDigest, metadata: &ObjectMeta, now: Instant) -> bool {
+        let mut all = self.lock();
+        let tracked = all.entry(id.clone()).or_default();
+        tracked.in_flight = false;
+        tracked.failed = None;
+        tracked.applied = Some(Applied {
+            content,
+            resource_version: resource_version(metadata.resource_version.as_deref()),
+            owned: fields::owned(metadata.managed_fields.as_deref().unwrap_or_default()),
+            at: now,
+        });
+        tracked.contradicted()
+    }
+
+    /// Counts a correction of drift, for [`Need::Flapping`].
+    pub fn corrected(&self, id: &ObjectId, now: Instant) {
+        if let Some(tracked) = self.lock().get_mut(id) {
+            if tracked.window.is_none_or(|begin| now.duration_since(begin) > FLAP_WINDOW) {
+                tracked.window = Some(now);
+                tracked.corrections = 0;
+            }
+            tracked.corrections += 1;
+        }
+    }
+
+    /// The apply failed. `retry_after` gives the delay from the number of failures in a row.
+    pub fn failed(
+        &self,
+        id: &ObjectId,
+        content: ContentDigest,
+        message: String,
+        now: Instant,
+        retry_after: impl FnOnce(u32) -> Duration,
+    ) {
+        let mut all = self.lock();
+        let tracked = all.entry(id.clone()).or_default();
+        tracked.in_flight = false;
+        let count = match &tracked.failed {
+            Some((digest, failure, _)) if *digest == content => failure.count + 1,
+            _ => 1,
+        };
+        tracked.failed = Some((content, Failure { message, count }, now + retry_after(count)));
+    }
+
+    /// Forgets earlier failures of an owner's objects, so that they are tried again now.
+    pub fn retry_now(&self, owner: &Owner) {
+        for tracked in self.lock().values_mut().filter(|t| t.owner.as_ref() == Some(owner)) {
+            tracked.failed = None;
+            tracked.window = None;
+        }
+    }
+
+    /// The object is no longer ours to watch over.
+    pub fn forget(&self, id: &ObjectId) {
+        self.lock().remove(id);
+    }
+
+    /// The Kustomization is gone.
+    pub fn forget_owner(&self, owner: &Owner) {
+        self.lock().retain(|_, tracked| tracked.owner.as_ref() != Some(owner));
+    }
+
+    /// A watch shows an object. Returns the owner that has to look at it.
+    pub fn seen(&self, id: &ObjectId, metadata: &ObjectMeta, present: Presence) -> Option<Owner> {
+        let entries = metadata.managed_fields.as_deref().unwrap_or_default();
+        let owned = fields::owned(entries);
+        let mut all = self.lock();
+        let tracked = all.entry(id.clone()).or_default();
+        if tracked.owner.is_none() {
+            tracked.owner = owner(metadata);
+        }
+        let contradicts_nothing = tracked.applied.is_none_or(|applied| applied.owned == owned);
+        tracked.seen = Some(Seen {
+            resource_version: resource_version(metadata.resource_version.as_deref()),
+            present: present == Presence::Present,
+            owned,
+            writer: if contradicts_nothing {
+                None
+            } else {
+                fields::last_other_writer(entries).map(|(manager, operation)| (manager.into(), operation.into()))
+            },
+        });
+        if tracked.applied.is_none() && present == Presence::Gone {
+            return all.remove(id).and(None);
+        }
+        (!tracked.in_flight && tracked.contradicted()).then(|| tracked.owner.clone()).flatten()
+    }
+
+    /// A watch began anew and listed everything of a kind: what it did not list, and was applied before, is gone.
+    pub fn listed(&self, group: &str, kind: &str, since: Instant, listed: &dyn Fn(&ObjectId) -> bool) -> Vec<Owner> {
+        let mut owners = Vec::new();
+        for (id, tracked) in &mut *self.lock() {
+            let Some(applied) = tracked.applied else { continue };
+            if id.group == group && id.kind == kind && applied.at < since && !tracked.in_flight && !listed(id) {
+                let resource_version = applied.resource_version + 1;
+                tracked.seen = Some(Seen { resource_version, present: false, owned: None, writer: None });
+                owners.extend(tracked.owner.clone());
+            }
+        }
+        owners
+    }
+}
+
+/// Whether a watched object is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// It is.
+    Present,
+    /// It was deleted, or lost the owner's labels.
+    Gone,
+}
+
+impl Tracked {
+    fn contradicted(&self) -> bool {
+        match (&self.applied, &self.seen) {
+            (Some(applied), Some(seen)) if seen.resource_version > applied.resource_version => {
+                !seen.present || seen.owned != applied.owned
+            }
+            _ => false,
+        }
+    }
+
+    fn need(&self, content: &ContentDigest, now: Instant) -> Need {
+        if let Some((failed, failure, until)) = &self.failed
+            && failed == content
+            && *until > now
+        {
+            return Need::Failed(failure.clone(), until.duration_since(now));
+        }
+        let Some(applied) = &self.applied else { return Need::First };
+        if applied.content != *content {
+            return Need::Changed;
+        }
+        if !self.contradicted() {
+            return Need::Nothing;
+        }
+        if let Some(begin) = self.window
+            && self.corrections >= FLAP_LIMIT
+            && let Some(left) = FLAP_WINDOW.checked_sub(now.duration_since(begin))
+        {
+            return Need::Flapping(left);
+        }
+        match &self.seen {
+            Some(seen) if seen.present => Need::Drifted(seen.writer.clone()),
+            _ => Need::Missing,
+        }
+    }
+}
+
+/// The Kustomization that an object's labels name.
+pub fn owner(metadata: &ObjectMeta) -> Option<Owner> {
+    let labels = metadata.labels.as_ref()?;
+    Some(Owner { namespace: labels.get(OWNER_NAMESPACE)?.clone(), name: labels.get(OWNER_NAME)?.clone() })
+}
+
+#[cfg(test)]
+#[path = "live_tests.rs"]
+mod tests;

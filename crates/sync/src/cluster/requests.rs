@@ -1,0 +1,185 @@
+//! The requests that change or read one object. Answers are metadata only: bodies are never kept.
+
+use std::time::Duration;
+
+use http::{HeaderValue, StatusCode, header};
+use http_body_util::BodyExt as _;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Preconditions, Status};
+use kube::{
+    Client,
+    api::{DeleteParams, DynamicObject, GetParams, Patch, PatchParams, PropagationPolicy, Request, Resource as _},
+    client::Body,
+};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{fields::MANAGER, kinds::Kind};
+use crate::object::ObjectId;
+
+/// Asks the API server for metadata instead of the object.
+const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
+/// Bound on one request; the client's own retries of 429, 503 and 504 fall under it.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Why a request did not do what it should.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// The API server understood and refuses: the object, or who we are, has to change.
+    #[error("{message}")]
+    Refused {
+        /// HTTP status.
+        code: u16,
+        /// The server's words.
+        message: String,
+    },
+    /// The namespace does not exist (yet).
+    #[error("{0}")]
+    NamespaceMissing(String),
+    /// The object or its kind does not exist.
+    #[error("{0}")]
+    NotFound(String),
+    /// Someone changed the object in between.
+    #[error("{0}")]
+    Conflict(String),
+    /// The API server could not answer: worth trying again soon.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// What a write answered.
+#[derive(Debug)]
+pub struct Written {
+    /// The object's metadata after it.
+    pub metadata: ObjectMeta,
+    /// Whether it was made by this very write.
+    pub created: bool,
+}
+
+/// Server-side apply of `body`; conflicts are taken over, unknown fields are refused.
+pub async fn apply(client: &Client, kind: &Kind, id: &ObjectId, body: &Value) -> Result<Written, RequestError> {
+    let params = PatchParams::apply(MANAGER).force().validation_strict();
+    patch(client, kind, id, &params, &Patch::Apply(body)).await
+}
+
+/// JSON merge patch, as field manager `manager`.
+pub async fn merge(
+    client: &Client,
+    kind: &Kind,
+    id: &ObjectId,
+    manager: &str,
+    body: &Value,
+) -> Result<Written, RequestError> {
+    let params = PatchParams { field_manager: Some(manager.to_owned()), ..PatchParams::default() };
+    patch(client, kind, id, &params, &Patch::Merge(body)).await
+}
+
+async fn patch(
+    client: &Client,
+    kind: &Kind,
+    id: &ObjectId,
+    params: &PatchParams,
+    patch: &Patch<&Value>,
+) -> Result<Written, RequestError> {
+    let request = address(kind, id).patch(&id.name, params, patch).map_err(|error| refused(&error))?;
+    let (status, metadata) = metadata(client, request).await?;
+    Ok(Written { metadata, created: status == StatusCode::CREATED })
+}
+
+/// Metadata of an object; `None` when it does not exist.
+pub async fn read(client: &Client, kind: &Kind, id: &ObjectId) -> Result<Option<ObjectMeta>, RequestError> {
+    let request = address(kind, id).get(&id.name, &GetParams::default()).map_err(|error| refused(&error))?;
+    match metadata(client, request).await {
+        Ok((_, metadata)) => Ok(Some(metadata)),
+        Err(RequestError::NotFound(_) | RequestError::NamespaceMissing(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Deletes exactly the object that was read as `metadata`, its dependents in the background.
+/// An object that is gone already, or was replaced by another, counts as deleted.
+pub async fn delete(client: &Client, kind: &Kind, id: &ObjectId, metadata: &ObjectMeta) -> Result<(), RequestError> {
+    let preconditions =
+        Preconditions { uid: metadata.uid.clone(), resource_version: metadata.resource_version.clone() };
+    let mut params = DeleteParams { propagation_policy: Some(PropagationPolicy::Background), ..DeleteParams::default() };
+    params.preconditions = Some(kube::api::Preconditions {
+        uid: preconditions.uid,
+        resource_version: preconditions.resource_version,
+    });
+    let request = address(kind, id).delete(&id.name, &params).map_err(|error| refused(&error))?;
+    match send(client, request).await {
+        Ok(_) | Err(RequestError::NotFound(_)) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn address(kind: &Kind, id: &ObjectId) -> Request {
+    let namespace = kind.namespaced.then_some(id.namespace.as_str());
+    Request::new(DynamicObject::url_path(&kind.resource, namespace))
+}
+
+fn refused(error: &kube::core::request::Error) -> RequestError {
+    RequestError::Refused { code: 0, message: error.to_string() }
+}
+
+async fn metadata(
+    client: &Client,
+    mut request: http::Request<Vec<u8>>,
+) -> Result<(StatusCode, ObjectMeta), RequestError> {
+    #[derive(Deserialize)]
+    struct Partial {
+        metadata: ObjectMeta,
+    }
+    request.headers_mut().insert(header::ACCEPT, HeaderValue::from_static(METADATA));
+    let (status, body) = send(client, request).await?;
+    let partial: Partial = serde_json::from_slice(&body)
+        .map_err(|error| RequestError::Unavailable(format!("the API server's answer is not understood: {error}")))?;
+    Ok((status, partial.metadata))
+}
+
+async fn send(
+    client: &Client,
+    request: http::Request<Vec<u8>>,
+) -> Result<(StatusCode, bytes::Bytes), RequestError> {
+    let exchange = async {
+        let response = client.send(request.map(Body::from)).await.map_err(|error| unavailable(&error))?;
+        let status = response.status();
+        let body = response.into_body().collect().await.map_err(|error| unavailable(&error))?.to_bytes();
+        Ok::<_, RequestError>((status, body))
+    };
+    let (status, body) = tokio::time::timeout(TIMEOUT, exchange)
+        .await
+        .map_err(|_| RequestError::Unavailable(format!("the API server did not answer within {} s", TIMEOUT.as_secs())))??;
+    if status.is_success() { Ok((status, body)) } else { Err(failure(status, &body)) }
+}
+
+fn unavailable(error: &dyn std::error::Error) -> RequestError {
+    let mut message = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let text = cause.to_string();
+        if !message.contains(&text) {
+            message = format!("{message}: {text}");
+        }
+        source = cause.source();
+    }
+    RequestError::Unavailable(format!("the API server cannot be reached: {message}"))
+}
+
+fn failure(status: StatusCode, body: &[u8]) -> RequestError {
+    let answer: Option<Status> = serde_json::from_slice(body).ok();
+    let about_namespace = answer
+        .as_ref()
+        .and_then(|answer| answer.details.as_ref())
+        .is_some_and(|details| details.kind.as_deref() == Some("namespaces"));
+    let message = answer
+        .and_then(|answer| answer.message)
+        .filter(|message| !message.is_empty())
+        .unwrap_or_else(|| format!("the API server answered {status}"));
+    match status.as_u16() {
+        404 if about_namespace => RequestError::NamespaceMissing(message),
+        404 => RequestError::NotFound(message),
+        409 => RequestError::Conflict(message),
+        429 | 500..=599 | 401 => RequestError::Unavailable(message),
+        code => RequestError::Refused { code, message },
+    }
+}

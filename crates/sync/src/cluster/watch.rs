@@ -1,0 +1,129 @@
+//! Metadata watches: one a kind that is applied, on the owner's label, and one on CRDs. They feed [`Live`] and wake the
+//! Kustomizations that have to look.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
+
+use futures::{StreamExt as _, pin_mut};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::{DynamicObject, PartialObjectMeta},
+    runtime::{
+        WatchStreamExt as _,
+        watcher::{self, Event},
+    },
+};
+use tokio::{sync::mpsc, task::AbortHandle};
+
+use super::{
+    kinds::Kind,
+    live::{Live, Owner, Presence},
+};
+use crate::{api::OWNER_NAME, object::ObjectId};
+
+/// Objects in one page of a list.
+const PAGE: u32 = 500;
+
+/// The running watches.
+pub struct Watches {
+    client: Client,
+    live: Arc<Live>,
+    wake: mpsc::UnboundedSender<Owner>,
+    running: Mutex<HashMap<(String, String), AbortHandle>>,
+}
+
+impl Watches {
+    /// No watch runs yet. `wake` receives the Kustomizations that have to look at their objects.
+    pub fn new(client: Client, live: Arc<Live>, wake: mpsc::UnboundedSender<Owner>) -> Self {
+        Self { client, live, wake, running: Mutex::default() }
+    }
+
+    /// Watches a kind from now on, if it is not watched already.
+    pub fn ensure(&self, kind: &Kind) {
+        let key = (kind.resource.group.clone(), kind.resource.kind.clone());
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if running.get(&key).is_some_and(|task| !task.is_finished()) {
+            return;
+        }
+        let api = Api::<PartialObjectMeta<DynamicObject>>::all_with(self.client.clone(), &kind.resource);
+        let task = tokio::spawn(follow(api, kind.clone(), Arc::clone(&self.live), self.wake.clone()));
+        running.insert(key, task.abort_handle());
+    }
+}
+
+impl Drop for Watches {
+    fn drop(&mut self) {
+        for task in self.running.lock().unwrap_or_else(PoisonError::into_inner).values() {
+            task.abort();
+        }
+    }
+}
+
+async fn follow(
+    api: Api<PartialObjectMeta<DynamicObject>>,
+    kind: Kind,
+    live: Arc<Live>,
+    wake: mpsc::UnboundedSender<Owner>,
+) {
+    let (group, name) = (&kind.resource.group, &kind.resource.kind);
+    let config = watcher::Config::default().labels(OWNER_NAME).page_size(PAGE);
+    let events = watcher::watcher(api, config).default_backoff();
+    pin_mut!(events);
+    let mut listing: Option<(Instant, HashSet<ObjectId>)> = None;
+    let identify = |object: &PartialObjectMeta<DynamicObject>| ObjectId {
+        namespace: object.namespace().unwrap_or_default(),
+        group: group.clone(),
+        kind: name.clone(),
+        name: object.name_any(),
+    };
+    let tell = |owner: Option<Owner>| {
+        if let Some(owner) = owner {
+            // `Err`: the process is stopping.
+            drop(wake.send(owner));
+        }
+    };
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(Event::Init) => listing = Some((Instant::now(), HashSet::new())),
+            Ok(Event::InitApply(object)) => {
+                let id = identify(&object);
+                tell(live.seen(&id, &object.metadata, Presence::Present));
+                if let Some((_, listed)) = &mut listing {
+                    listed.insert(id);
+                }
+            }
+            Ok(Event::InitDone) => {
+                if let Some((since, listed)) = listing.take() {
+                    for owner in live.listed(group, name, since, &|id| listed.contains(id)) {
+                        tell(Some(owner));
+                    }
+                }
+            }
+            Ok(Event::Apply(object)) => tell(live.seen(&identify(&object), &object.metadata, Presence::Present)),
+            Ok(Event::Delete(object)) => tell(live.seen(&identify(&object), &object.metadata, Presence::Gone)),
+            Err(error) => tracing::debug!(%error, kind = name, "a watch is interrupted and will go on"),
+        }
+    }
+}
+
+/// Sends a signal whenever a CRD is added or changes: kinds that were unknown may be served now.
+pub async fn crds(client: Client, changed: mpsc::UnboundedSender<()>) {
+    let api: Api<PartialObjectMeta<CustomResourceDefinition>> = Api::all(client);
+    let events = watcher::watcher(api, watcher::Config::default().page_size(PAGE)).default_backoff();
+    pin_mut!(events);
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(Event::Apply(_) | Event::InitDone) => {
+                if changed.send(()).is_err() {
+                    return;
+                }
+            }
+            Ok(_) => {}
+            Err(error) => tracing::debug!(%error, "the watch on CRDs is interrupted and will go on"),
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! Pure: from the files of a path to what Git wants, with everything that is wrong.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    fmt,
+    sync::Arc,
+};
+
+use super::{ContentDigest, Flaw, Manifest, Parsed, Place, parse};
+use crate::{git::BlobId, object::Gvk};
+
+/// A manifest file of a source.
+#[derive(Clone, Debug)]
+pub struct SourceFile {
+    /// Its path from the root of the repository.
+    pub path: Arc<str>,
+    /// Its content.
+    pub blob: BlobId,
+}
+
+/// Where an object comes from.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// The file.
+    pub file: SourceFile,
+    /// The place in it.
+    pub place: Place,
+}
+
+/// `workloads/hpa.yaml:1`, with the document when it is not the first, and the item of a List.
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file.path, self.place.line)?;
+        if self.place.document > 1 {
+            write!(f, " (document {})", self.place.document)?;
+        }
+        match self.place.item {
+            Some(item) => write!(f, " (item {})", item + 1),
+            None => Ok(()),
+        }
+    }
+}
+
+/// One object that Git wants.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// What it is.
+    pub gvk: Gvk,
+    /// `metadata.namespace` as written; whether it applies depends on the kind's scope.
+    pub namespace: String,
+    /// `metadata.name`.
+    pub name: String,
+    /// Digest of its content.
+    pub digest: ContentDigest,
+    /// Where it comes from.
+    pub origin: Origin,
+}
+
+/// Something that is wrong with the source or with one of its objects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// File and line, or the object where no file is to blame.
+    pub at: String,
+    /// What is wrong, and what to do.
+    pub message: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.at, self.message)
+    }
+}
+
+/// Everything that Git wants under a path.
+#[derive(Clone, Debug, Default)]
+pub struct Desired {
+    /// The objects, in the order of files and documents.
+    pub objects: Vec<Wanted>,
+    /// What could not be read: objects may be missing from `objects`, so nothing may be pruned.
+    pub unreadable: Vec<Problem>,
+    /// What is wrong with objects whose identity is known.
+    pub problems: Vec<Problem>,
+    /// Digest of all of it.
+    pub digest: ContentDigest,
+}
+
+/// Parsed files by content, so that a commit costs what it changed. Holds only what the last load used.
+#[derive(Debug, Default)]
+pub struct ParseCache(HashMap<BlobId, Arc<Parsed>>);
+
+/// Loads `files`. `read` brings a file's content, or says why it cannot be read.
+pub fn load(
+    files: &[SourceFile],
+    cache: &mut ParseCache,
+    mut read: impl FnMut(&SourceFile) -> Result<Vec<u8>, String>,
+) -> Desired {
+    let mut desired = Desired::default();
+    let mut used = HashMap::with_capacity(files.len());
+    let mut first: HashMap<(String, String, String, String), usize> = HashMap::new();
+    for file in files {
+        let parsed = if let Some(known) = used.get(&file.blob).or_else(|| cache.0.get(&file.blob)) {
+            Arc::clone(known)
+        } else {
+            match read(file) {
+                Ok(content) => Arc::new(parse(&content)),
+                Err(message) => {
+                    desired.unreadable.push(Problem { at: file.path.to_string(), message });
+                    continue;
+                }
+            }
+        };
+        used.insert(file.blob, Arc::clone(&parsed));
+        desired.unreadable.extend(parsed.flaws.iter().map(|flaw| problem(file, flaw)));
+        for manifest in &parsed.manifests {
+            let wanted = wanted(file, manifest);
+            let key = (
+                wanted.gvk.group.clone(),
+                wanted.gvk.kind.clone(),
+                wanted.namespace.clone(),
+                wanted.name.clone(),
+            );
+            if let Some(&earlier) = first.get(&key) {
+                let earlier = &desired.objects[earlier].origin;
+                let message = format!(
+                    "{} {:?} stands already in {earlier}, which is the one that counts: remove one of them",
+                    wanted.gvk.kind, wanted.name
+                );
+                desired.problems.push(Problem { at: wanted.origin.to_string(), message });
+            } else {
+                first.insert(key, desired.objects.len());
+                desired.objects.push(wanted);
+            }
+        }
+    }
+    cache.0 = used;
+    desired.digest = summary(&desired);
+    desired
+}
+
+fn wanted(file: &SourceFile, manifest: &Manifest) -> Wanted {
+    Wanted {
+        gvk: manifest.gvk.clone(),
+        namespace: manifest.namespace.clone(),
+        name: manifest.name.clone(),
+        digest: manifest.digest,
+        origin: Origin { file: file.clone(), place: manifest.place },
+    }
+}
+
+fn problem(file: &SourceFile, flaw: &Flaw) -> Problem {
+    let at = match (flaw.line, flaw.document) {
+        (0, _) => file.path.to_string(),
+        (line, 0 | 1) => format!("{}:{line}", file.path),
+        (line, document) => format!("{}:{line} (document {document})", file.path),
+    };
+    Problem { at, message: flaw.message.clone() }
+}
+
+fn summary(desired: &Desired) -> ContentDigest {
+    let objects: BTreeMap<String, String> = desired
+        .objects
+        .iter()
+        .map(|o| (format!("{} {}/{}", o.gvk, o.namespace, o.name), o.digest.iter().map(|b| format!("{b:02x}")).collect()))
+        .collect();
+    super::digest(&serde_json::json!(objects))
+}
+
+/// The kinds that are wanted.
+pub fn kinds(desired: &Desired) -> HashSet<&Gvk> {
+    desired.objects.iter().map(|object| &object.gvk).collect()
+}
