@@ -10,6 +10,8 @@ mod codegen;
 mod doctor;
 mod test;
 
+use std::process::ExitCode;
+
 use clap::Parser;
 use xshell::Shell;
 
@@ -28,8 +30,17 @@ enum Verb {
     Test(test::Args),
 }
 
-fn main() -> anyhow::Result<()> {
-    let verb = Verb::parse();
+fn main() -> ExitCode {
+    match run(Verb::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(verb: Verb) -> anyhow::Result<()> {
     let sh = Shell::new()?;
     match verb {
         // A cluster's directory is relative to where the command is called.
