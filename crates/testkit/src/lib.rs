@@ -8,6 +8,7 @@
 //! | `world` | a namespace per test on a shared control plane |
 //! | `audit` | counts requests in the API server's audit log |
 //! | `leash` | child processes that cannot outlive their owner |
+//! | `git` | Git repositories, `git http-backend` behind HTTP(S), `sshd` |
 //! | `wait` | bounded waiting with a useful error |
 //!
 //! Nothing here skips: without a control plane a test fails and says what to install.
@@ -17,6 +18,7 @@ mod binaries;
 mod components;
 mod control_plane;
 mod directory;
+pub mod git;
 mod leash;
 mod paths;
 mod pki;

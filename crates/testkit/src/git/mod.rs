@@ -1,0 +1,12 @@
+//! Real Git repositories, and real servers for them: `git http-backend` behind a small HTTP server, and `sshd`.
+
+mod cgi;
+mod http;
+mod repository;
+mod ssh;
+
+pub use self::{
+    http::{Access, Fault, GitRequest, GitServer},
+    repository::Repository,
+    ssh::SshServer,
+};
