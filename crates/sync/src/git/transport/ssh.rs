@@ -59,7 +59,6 @@ pub(super) fn connect(remote: &Remote, guard: Arc<Guard>) -> Result<Spawned, Git
         option("ControlPath", "none"),
         option("LogLevel", "ERROR"),
         option("SendEnv", "GIT_PROTOCOL"),
-        option("ConnectTimeout", &remote.timeout.as_secs().max(1).to_string()),
     ]);
     if let Some(port) = remote.url.port {
         command.arg("-p").arg(port.to_string());

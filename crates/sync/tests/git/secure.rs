@@ -1,0 +1,197 @@
+use std::time::Instant;
+
+use plumbline_sync::git::Tls;
+use plumbline_testkit::git::{Access, SshServer};
+
+use super::*;
+
+struct Ssh {
+    world: World,
+    server: SshServer,
+}
+
+impl Ssh {
+    fn new() -> Self {
+        let world = World::new();
+        let server = SshServer::start(&world.repository, world.directory.path()).unwrap();
+        Self { world, server }
+    }
+
+    fn sync(
+        &self,
+        url: &str,
+        identity: String,
+        known_hosts: String,
+        password: Option<&str>,
+    ) -> Result<String, GitError> {
+        let credentials = Credentials::Ssh {
+            identity: Secret::new(identity),
+            known_hosts,
+            password: password.map(Secret::new),
+        };
+        let mirror = self
+            .world
+            .mirrors
+            .open(remote(url).with_credentials(credentials)?)?;
+        let (_, snapshot) = sync(&mirror)?;
+        Ok(text(&snapshot, "deploy/a.yaml"))
+    }
+
+    fn error(&self, url: &str, identity: String, known_hosts: String, password: Option<&str>) -> GitError {
+        self.sync(url, identity, known_hosts, password).unwrap_err()
+    }
+}
+
+#[test]
+fn ssh_works_with_the_right_key_and_host() {
+    let ssh = Ssh::new();
+    let (url, hosts) = (ssh.server.url(), ssh.server.known_hosts().unwrap());
+    let identity = ssh.server.identity().unwrap();
+    assert_eq!(
+        ssh.sync(&url, identity.clone(), hosts.clone(), None).unwrap(),
+        "a: 1\n"
+    );
+    // Incremental too, and without the line end that a Secret may lack.
+    ssh.world.repository.write("deploy/a.yaml", "a: 2\n").unwrap();
+    ssh.world.repository.commit("second").unwrap();
+    assert_eq!(
+        ssh.sync(&url, identity.trim().to_owned(), hosts.clone(), None)
+            .unwrap(),
+        "a: 2\n"
+    );
+    assert_eq!(
+        ssh.sync(
+            &url,
+            ssh.server.locked_identity().unwrap(),
+            hosts,
+            Some("open sesame")
+        )
+        .unwrap(),
+        "a: 2\n"
+    );
+}
+
+#[test]
+fn ssh_refusals_say_what_is_wrong() {
+    let ssh = Ssh::new();
+    let (url, hosts) = (ssh.server.url(), ssh.server.known_hosts().unwrap());
+    let identity = || ssh.server.identity().unwrap();
+    let error = ssh.error(&url, identity(), ssh.server.wrong_known_hosts().unwrap(), None);
+    assert!(matches!(error, GitError::HostIdentity { .. }), "{error}");
+    let error = ssh.error(&url, identity(), hosts.replace("127.0.0.1", "127.0.0.2"), None);
+    assert!(matches!(error, GitError::HostIdentity { .. }), "{error}");
+    let error = ssh.error(
+        &url,
+        identity(),
+        format!("@revoked {}", hosts.replacen("@revoked ", "", 1)),
+        None,
+    );
+    assert!(matches!(error, GitError::HostIdentity { .. }), "{error}");
+    let error = ssh.error(&url, ssh.server.unknown_identity().unwrap(), hosts.clone(), None);
+    assert!(matches!(error, GitError::Authentication { .. }), "{error}");
+    let error = ssh.error(
+        &url,
+        "-----BEGIN OPENSSH PRIVATE KEY-----\nnonsense\n".to_owned(),
+        hosts.clone(),
+        None,
+    );
+    assert!(matches!(error, GitError::InvalidCredentials(_)), "{error}");
+    for passphrase in [None, Some("wrong")] {
+        let error = ssh.error(
+            &url,
+            ssh.server.locked_identity().unwrap(),
+            hosts.clone(),
+            passphrase,
+        );
+        assert!(
+            matches!(
+                error,
+                GitError::InvalidCredentials(_) | GitError::Authentication { .. }
+            ),
+            "{error}"
+        );
+    }
+    let error = ssh.error(&ssh.server.url_of_nothing(), identity(), hosts.clone(), None);
+    assert!(matches!(error, GitError::NotFound { .. }), "{error}");
+    let error = ssh.error("ssh://git@127.0.0.1:1/repository.git", identity(), hosts, None);
+    assert!(matches!(error, GitError::Unreachable { .. }), "{error}");
+}
+
+#[test]
+fn nothing_of_the_key_stays_on_disk() {
+    let ssh = Ssh::new();
+    let leftovers = || {
+        std::fs::read_dir(std::env::temp_dir())
+            .unwrap()
+            .flatten()
+            .filter(|entry| entry.file_name().to_string_lossy().starts_with("plumbline-ssh-"))
+            .filter(|entry| {
+                std::fs::read_to_string(entry.path().join("known_hosts"))
+                    .is_ok_and(|hosts| hosts == ssh.server.known_hosts().unwrap())
+            })
+            .count()
+    };
+    ssh.sync(
+        &ssh.server.url(),
+        ssh.server.identity().unwrap(),
+        ssh.server.known_hosts().unwrap(),
+        None,
+    )
+    .unwrap();
+    assert_eq!(leftovers(), 0);
+}
+
+#[test]
+fn a_silent_ssh_server_is_waited_for_no_longer_than_the_timeout() {
+    let world = World::new();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!(
+        "ssh://git@127.0.0.1:{}/repository.git",
+        listener.local_addr().unwrap().port()
+    );
+    let mut remote = remote(&url);
+    remote.timeout = Duration::from_millis(1500);
+    let credentials = Credentials::Ssh {
+        identity: Secret::new("PRIVATE KEY"),
+        known_hosts: "x ssh-ed25519 AAAA".to_owned(),
+        password: None,
+    };
+    let mirror = world
+        .mirrors
+        .open(remote.with_credentials(credentials).unwrap())
+        .unwrap();
+    let start = Instant::now();
+    let error = mirror.resolve(&branch("main")).unwrap_err();
+    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+    assert!(matches!(error, GitError::Timeout { .. }), "{error}");
+}
+
+#[test]
+fn https_trusts_the_authority_of_the_secret_and_no_other() {
+    let world = World::new();
+    let server = GitServer::https_for(&world.repository, Access::Basic("me", "hunter2")).unwrap();
+    let other = GitServer::https_for(&world.repository, Access::Open).unwrap();
+    let open = |ca: Option<&str>| {
+        let mut remote = remote(&server.url())
+            .with_credentials(basic("me", "hunter2"))
+            .unwrap();
+        remote.tls = Tls {
+            ca: ca.map(str::to_owned),
+            client: None,
+        };
+        world.mirrors.open(remote).unwrap()
+    };
+    sync(&open(server.ca())).unwrap();
+    for untrusted in [None, other.ca()] {
+        let error = sync(&open(untrusted)).map(drop).unwrap_err();
+        assert!(matches!(error, GitError::HostIdentity { .. }), "{error}");
+    }
+    let error = sync(&open(Some("not a certificate"))).map(drop).unwrap_err();
+    assert!(matches!(error, GitError::InvalidCredentials(_)), "{error}");
+    let requests = server.requests();
+    assert_eq!(
+        requests.len(),
+        4,
+        "nothing was sent to a server that was not verified"
+    );
+}
