@@ -1,0 +1,469 @@
+//! The loop: watches fill the index, the queue says what is next, workers reconcile.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::jiff::Timestamp;
+use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::{Api, Client};
+use plumbline_common::backoff::Backoff;
+use plumbline_common::events::Recorder;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::api::{SealedSecret, Unsealed};
+use crate::config::Config;
+use crate::crypto::Keyring;
+use crate::decide::{self, Plan, Refusal};
+use crate::metrics::Metrics;
+use crate::observe::{Change, Index, Key, Mark};
+use crate::queue::{Queue, Urgency};
+use crate::report::Finding;
+use crate::unseal::{DeprecatedData, UnsealError, unseal};
+use crate::{act, template};
+
+/// A reconciliation that takes longer is given up and tried again.
+const TIMEOUT: Duration = Duration::from_mins(1);
+/// Somebody who removes a Secret that was in our way may be about to replace it.
+const GRACE_AFTER_REMOVAL: Duration = Duration::from_secs(1);
+/// Between attempts at a write that fails.
+const BACKOFF: Backoff = Backoff {
+    base: Duration::from_millis(200),
+    max: Duration::from_mins(5),
+};
+
+/// What every reconciliation works with.
+pub struct Context {
+    /// The API server.
+    pub client: Client,
+    /// The flags.
+    pub config: Arc<Config>,
+    /// The namespace of the keys.
+    pub key_namespace: String,
+    /// The keys.
+    pub keyring: watch::Receiver<Arc<Keyring>>,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// Events.
+    pub recorder: Recorder,
+    /// What is known of the cluster.
+    pub index: Mutex<Index>,
+    /// Records of what was unsealed: a CRD of the original has no place for them in the status.
+    pub records: Mutex<HashMap<Key, Unsealed>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How a reconciliation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    /// Nothing to wait for.
+    Done,
+    /// Until the SealedSecret or the keys change.
+    NeedsKeys,
+    /// Until the Secret in the way changes.
+    Blocked,
+    /// An error that passes.
+    Retry,
+}
+
+enum Observed {
+    Sealed(Box<watcher::Event<DeserializeGuard<SealedSecret>>>),
+    Secret(Box<watcher::Event<PartialObjectMeta<Secret>>>),
+}
+
+type Observations = BoxStream<'static, (String, watcher::Result<Observed>)>;
+
+/// Both watches of one namespace, or of all (`""`).
+fn observations(context: &Context, namespace: &str) -> Observations {
+    fn api<K>(client: &Client, namespace: &str) -> Api<K>
+    where
+        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
+    {
+        if namespace.is_empty() {
+            Api::all(client.clone())
+        } else {
+            Api::namespaced(client.clone(), namespace)
+        }
+    }
+    let mut selected = watcher::Config::default();
+    if !context.config.label_selector.is_empty() {
+        selected = selected.labels(&context.config.label_selector);
+    }
+    let sealed = watcher(
+        api::<DeserializeGuard<SealedSecret>>(&context.client, namespace),
+        selected,
+    )
+    .default_backoff()
+    .map(|event| event.map(|event| Observed::Sealed(Box::new(event))));
+    let secrets = watcher(
+        api::<PartialObjectMeta<Secret>>(&context.client, namespace),
+        watcher::Config::default(),
+    )
+    .default_backoff()
+    .map(|event| event.map(|event| Observed::Secret(Box::new(event))));
+    let namespace = namespace.to_owned();
+    futures::stream::select(sealed, secrets)
+        .map(move |event| (namespace.clone(), event))
+        .boxed()
+}
+
+/// The state of the loop besides the index.
+#[derive(Default)]
+struct State {
+    queue: Queue,
+    failures: HashMap<Key, u32>,
+    waiting_for_keys: HashSet<Key>,
+    blocked: HashSet<Key>,
+    /// Watches whose first listing has not ended.
+    unlisted: usize,
+}
+
+/// Runs until a watch ends. `ready` is called once everything that exists has been listed.
+pub async fn run(context: Arc<Context>, namespaces: Vec<String>, ready: impl FnOnce()) -> anyhow::Result<()> {
+    let mut observations = futures::stream::select_all(
+        namespaces
+            .iter()
+            .map(|namespace| observations(&context, namespace)),
+    );
+    let mut keyring = context.keyring.clone();
+    let mut state = State {
+        unlisted: namespaces.len() * 2,
+        ..State::default()
+    };
+    let mut ready = Some(ready);
+    let mut workers: JoinSet<(Key, Ended)> = JoinSet::new();
+    loop {
+        // Nothing is decided before everything is known: a Secret not listed yet is not a missing Secret.
+        if state.unlisted == 0 {
+            if let Some(ready) = ready.take() {
+                ready();
+            }
+            while workers.len() < usize::from(context.config.concurrency) {
+                let Some(key) = state.queue.next(Instant::now()) else {
+                    break;
+                };
+                let context = Arc::clone(&context);
+                workers.spawn(async move {
+                    let ended = tokio::time::timeout(TIMEOUT, reconcile(&context, &key)).await;
+                    (key, ended.unwrap_or(Ended::Retry))
+                });
+            }
+        }
+        let deadline = state.queue.deadline();
+        tokio::select! {
+            observed = observations.next() => match observed {
+                Some((namespace, Ok(observed))) => {
+                    for change in take(&context, &mut state, &namespace, observed) {
+                        consider(&context, &mut state, change);
+                    }
+                }
+                Some((namespace, Err(error))) => {
+                    tracing::warn!(namespace, %error, "watching: next attempt follows");
+                }
+                None => anyhow::bail!("the watches ended"),
+            },
+            Some(finished) = workers.join_next() => {
+                if let Ok((key, ended)) = finished {
+                    settle(&context, &mut state, key, ended);
+                }
+            }
+            changed = keyring.changed() => {
+                changed?;
+                context.metrics.keys(keyring.borrow_and_update().registered().len());
+                for key in std::mem::take(&mut state.waiting_for_keys) {
+                    state.queue.add(key, Urgency::Change);
+                }
+            }
+            () = until(deadline) => {}
+        }
+    }
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn take(context: &Context, state: &mut State, namespace: &str, observed: Observed) -> Vec<Change> {
+    let mut index = lock(&context.index);
+    match observed {
+        Observed::Sealed(event) => {
+            if matches!(*event, watcher::Event::InitDone) {
+                state.unlisted = state.unlisted.saturating_sub(1);
+            }
+            index.on_sealed(namespace, *event)
+        }
+        Observed::Secret(event) => {
+            if matches!(*event, watcher::Event::InitDone) {
+                state.unlisted = state.unlisted.saturating_sub(1);
+            }
+            index.on_secret(namespace, *event)
+        }
+    }
+}
+
+/// Puts into the queue what a change concerns.
+fn consider(context: &Context, state: &mut State, change: Change) {
+    let known = |key: &Key| lock(&context.index).sealed(key).is_some();
+    match change {
+        Change::Sealed(key) => {
+            state.failures.remove(&key);
+            let urgency = if state.unlisted > 0 {
+                Urgency::Backlog
+            } else {
+                Urgency::Change
+            };
+            state.queue.add(key, urgency);
+        }
+        Change::SealedGone(key) => {
+            state.failures.remove(&key);
+            state.waiting_for_keys.remove(&key);
+            state.blocked.remove(&key);
+            // The worker cleans up, in order with what may be under way for this key.
+            state.queue.add(key, Urgency::Change);
+        }
+        Change::Secret(key) if known(&key) => state.queue.add(key, Urgency::Change),
+        Change::SecretGone(key) if known(&key) => {
+            if state.blocked.contains(&key) {
+                state.queue.add_at(key, Instant::now() + GRACE_AFTER_REMOVAL);
+            } else if !context.config.skip_recreate {
+                state.queue.add(key, Urgency::Change);
+            }
+        }
+        Change::Secret(_) | Change::SecretGone(_) => {}
+    }
+}
+
+fn settle(context: &Context, state: &mut State, key: Key, ended: Ended) {
+    state.queue.done(&key);
+    state.waiting_for_keys.remove(&key);
+    state.blocked.remove(&key);
+    match ended {
+        Ended::Done => drop(state.failures.remove(&key)),
+        Ended::NeedsKeys => drop(state.waiting_for_keys.insert(key)),
+        Ended::Blocked => drop(state.blocked.insert(key)),
+        Ended::Retry => {
+            let failures = state.failures.entry(key.clone()).or_default();
+            *failures = failures.saturating_add(1);
+            // After the quick attempts, slow ones for as long as it takes: nobody else would try again.
+            let slow = if *failures > context.config.max_unseal_retries {
+                8
+            } else {
+                1
+            };
+            let delay = BACKOFF.delay(failures.saturating_mul(slow));
+            state.queue.add_at(key, Instant::now() + delay);
+        }
+    }
+}
+
+/// Observe, decide, act, report: once, for one object.
+async fn reconcile(context: &Context, key: &Key) -> Ended {
+    let (read, mark) = {
+        let index = lock(&context.index);
+        (index.sealed(key).cloned(), index.secret(key).cloned())
+    };
+    let sealed = match read {
+        None => return gone(context, key, mark).await,
+        Some(Err((metadata, error))) => {
+            context.metrics.failed("fetch", &key.namespace);
+            tracing::error!(object = %key, error, "the SealedSecret is malformed");
+            let stub = SealedSecret {
+                metadata: (*metadata).clone(),
+                ..SealedSecret::default()
+            };
+            let finding = Finding::Template(format!("malformed SealedSecret: {error}"));
+            context.recorder.record(finding.note(&stub, key));
+            return Ended::Done;
+        }
+        Some(Ok(sealed)) => sealed,
+    };
+    if sealed.metadata.deletion_timestamp.is_some() {
+        return Ended::Done;
+    }
+    let sealed = with_record(context, key, sealed);
+    if decide::is_up_to_date(&sealed, mark.as_ref()) {
+        context.metrics.condition(key, instance(&sealed), Some(true));
+        tracing::debug!(object = %key, "nothing changed");
+        return Ended::Done;
+    }
+    let (finding, wrote) = find(context, key, &sealed, mark.is_some()).await;
+    report(context, key, &sealed, finding, wrote).await
+}
+
+/// The object with the record that memory has and the status lacks.
+fn with_record(context: &Context, key: &Key, sealed: Arc<SealedSecret>) -> Arc<SealedSecret> {
+    let recorded = sealed
+        .status
+        .as_ref()
+        .is_some_and(|status| status.unsealed.is_some());
+    match lock(&context.records).get(key) {
+        Some(record) if !recorded => {
+            let mut with = (*sealed).clone();
+            with.status.get_or_insert_default().unsealed = Some(record.clone());
+            Arc::new(with)
+        }
+        _ => sealed,
+    }
+}
+
+/// Everything up to the write of the Secret. Says what came of it, and whether something was written.
+async fn find(context: &Context, key: &Key, sealed: &Arc<SealedSecret>, exists: bool) -> (Finding, bool) {
+    context.metrics.unseal_requested();
+    let keyring = Arc::clone(&context.keyring.borrow());
+    let deprecated = if context.config.accept_deprecated_v1_data {
+        DeprecatedData::Accept
+    } else {
+        DeprecatedData::Refuse
+    };
+    let object = Arc::clone(sealed);
+    let opened = tokio::task::spawn_blocking(move || {
+        let items =
+            unseal(&object, &keyring, deprecated, &decide::hints(&object)).map_err(Finding::Unseal)?;
+        let data = template::render(object.spec.template.data.as_ref(), items.data)
+            .map_err(|error| Finding::Template(error.to_string()))?;
+        Ok((data, items.type_, items.keys))
+    })
+    .await;
+    let (data, type_, keys) = match opened {
+        Ok(Ok(opened)) => opened,
+        Ok(Err(finding)) => return (finding, false),
+        Err(_) => {
+            return (
+                Finding::Template("unsealing failed unexpectedly".to_owned()),
+                false,
+            );
+        }
+    };
+    let desired = match decide::desired(sealed, data, type_, &context.key_namespace) {
+        Ok(desired) => desired,
+        Err(error) => return (error.into(), false),
+    };
+    // A Secret that the watch has not told of yet shows itself when ours is created.
+    let mut look = exists;
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        let existing = if look {
+            match act::existing(&context.client, key).await {
+                Ok(existing) => existing,
+                Err(error) => return (Finding::Api(error), false),
+            }
+        } else {
+            None
+        };
+        let plan = decide::decide(sealed, existing.as_ref(), &desired, context.config.drift_policy);
+        if let Plan::Refuse(refusal) = plan {
+            return (Finding::Refused(refusal), false);
+        }
+        match act::act(&context.client, key, &plan).await {
+            Ok(written) => {
+                let wrote = written.is_some();
+                let mark = written
+                    .or_else(|| existing.as_ref().map(|secret| Mark::of(&secret.metadata)))
+                    .unwrap_or_default();
+                if wrote {
+                    tracing::info!(object = %key, "Secret written");
+                }
+                lock(&context.index).wrote_secret(key, mark.clone());
+                return (Finding::Synced(decide::record(sealed, &mark, &keys)), wrote);
+            }
+            // Somebody was faster: look again.
+            Err(kube::Error::Api(status)) if status.code == 409 && attempts < 3 => look = true,
+            Err(error) => return (Finding::Api(error), false),
+        }
+    }
+}
+
+/// Status, Event, metric and log of `finding`.
+async fn report(context: &Context, key: &Key, sealed: &SealedSecret, finding: Finding, wrote: bool) -> Ended {
+    let ended = match &finding {
+        Finding::Unseal(UnsealError::NoKey(_)) => Ended::NeedsKeys,
+        Finding::Refused(Refusal::Unmanaged) => Ended::Blocked,
+        Finding::Api(_) => Ended::Retry,
+        Finding::Synced(_) | Finding::Unseal(_) | Finding::Template(_) | Finding::Refused(_) => Ended::Done,
+    };
+    let synced = matches!(finding, Finding::Synced(_));
+    context.metrics.condition(key, instance(sealed), Some(synced));
+    if let Some(reason) = finding.metric() {
+        context.metrics.failed(reason, &key.namespace);
+        tracing::warn!(object = %key, reason, message = finding.message(key), "not synced");
+    }
+    if let Finding::Synced(record) = &finding {
+        lock(&context.records).insert(key.clone(), record.clone());
+    }
+    let status = finding.status(sealed, key, Timestamp::now());
+    // An Event tells of a change; the state is in the status.
+    let before = sealed
+        .status
+        .as_ref()
+        .and_then(|status| status.conditions.first());
+    let told = before.is_some_and(|before| {
+        (before.status == "True") == synced
+            && before.message.as_deref().unwrap_or_default() == finding.message(key)
+    });
+    if wrote || !told {
+        context.recorder.record(finding.note(sealed, key));
+    }
+    let Some(status) = status.filter(|_| context.config.update_status) else {
+        return ended;
+    };
+    match act::write_status(&context.client, sealed, status).await {
+        Ok(written) => {
+            lock(&context.index).wrote_sealed(key, Arc::new(written));
+            ended
+        }
+        // Changed or deleted meanwhile: the watch brings the new version, which is reconciled again.
+        Err(kube::Error::Api(status)) if status.code == 404 => ended,
+        Err(kube::Error::Api(status)) if status.code == 409 => Ended::Retry,
+        Err(error) => {
+            context.metrics.failed("status", &key.namespace);
+            tracing::warn!(object = %key, %error, "cannot write the status: next attempt follows");
+            Ended::Retry
+        }
+    }
+}
+
+/// The SealedSecret is no more; its Secret is Kubernetes' to collect, unless the old way is asked for.
+async fn gone(context: &Context, key: &Key, mark: Option<Mark>) -> Ended {
+    context.metrics.forget(key, "");
+    let record = lock(&context.records).remove(key);
+    let ours = mark.filter(|mark| record.is_some_and(|record| record.secret_uid == mark.uid));
+    match ours.filter(|_| context.config.old_gc_behavior) {
+        Some(mark) => match act::delete(&context.client, key, &mark).await {
+            Ok(()) => Ended::Done,
+            Err(error) => {
+                tracing::warn!(object = %key, %error, "cannot delete the Secret of a deleted SealedSecret");
+                lock(&context.records).insert(
+                    key.clone(),
+                    Unsealed {
+                        secret_uid: mark.uid,
+                        ..Unsealed::default()
+                    },
+                );
+                Ended::Retry
+            }
+        },
+        None => Ended::Done,
+    }
+}
+
+/// A label that existing dashboards group by.
+fn instance(sealed: &SealedSecret) -> &str {
+    sealed
+        .metadata
+        .labels
+        .as_ref()
+        .and_then(|labels| labels.get("app.kubernetes.io/instance"))
+        .map_or("", String::as_str)
+}

@@ -1,0 +1,144 @@
+//! The process: keys first, then the API for kubeseal, then the watches.
+
+use std::sync::{Arc, Mutex};
+
+use anyhow::Context as _;
+use k8s_openapi::jiff::Timestamp;
+use plumbline_common::admin::{self, Admin};
+use plumbline_common::client::{self, ClientOptions};
+use plumbline_common::events::Recorder;
+use plumbline_common::shutdown::Supervisor;
+use plumbline_common::telemetry::{self, Format};
+use prometheus_client::registry::Registry;
+use tokio::sync::watch;
+
+use crate::config::{Command, Config};
+use crate::controller::{self, Context};
+use crate::keystore::Keystore;
+use crate::limit::Limit;
+use crate::metrics::Metrics;
+use crate::observe::Index;
+use crate::server::Server;
+
+/// What Events name as their source, as they always have.
+const COMPONENT: &str = "sealed-secrets";
+/// Where a Pod finds its own namespace.
+const POD_NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
+
+/// Does what `config` says; returns when the process is asked to stop, or with the first failure.
+pub async fn run(config: Config) -> anyhow::Result<()> {
+    if config.version {
+        return print(&format!("controller version: {}\n", env!("CARGO_PKG_VERSION")));
+    }
+    match config.command {
+        Some(Command::Crd) => print(&crd()?),
+        None => serve(config).await,
+    }
+}
+
+/// The CustomResourceDefinition, as YAML.
+pub fn crd() -> anyhow::Result<String> {
+    use kube::CustomResourceExt as _;
+    Ok(format!(
+        "---\n{}",
+        crate::documents::to_yaml(&crate::api::SealedSecret::crd())?
+    ))
+}
+
+fn print(text: &str) -> anyhow::Result<()> {
+    use std::io::Write as _;
+    std::io::stdout()
+        .write_all(text.as_bytes())
+        .context("cannot write to standard output")
+}
+
+async fn serve(config: Config) -> anyhow::Result<()> {
+    let format = match config.log_format.to_ascii_lowercase().as_str() {
+        "json" => Format::Json,
+        _ => Format::Text,
+    };
+    telemetry::init(&config.log_level, format);
+    let options = ClientOptions {
+        kubeconfig: config.kubeconfig.clone(),
+        ..ClientOptions::default()
+    };
+    let agent = concat!("plumbline-unsealer/", env!("CARGO_PKG_VERSION"));
+    let client = client::connect(&options, agent).await?;
+    let own = own_namespace();
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        namespace = own,
+        "Starting sealed-secrets controller"
+    );
+    let config = Arc::new(config);
+    let mut registry = Registry::default();
+    let metrics = Metrics::new(&mut registry, config.metrics_omit_secret_labels);
+    let admin = Admin::new(registry);
+    let mut parts = Supervisor::default();
+
+    let (keyring, keys) = watch::channel(Arc::default());
+    let server = Server {
+        keyring: keys.clone(),
+        metrics: metrics.clone(),
+        verify_limit: Arc::new(Mutex::new(Limit::new(config.rate_limit, config.rate_limit_burst))),
+        rotate_limit: Arc::new(Mutex::new(Limit::new(config.rate_limit, config.rate_limit_burst))),
+        timeout: config.read_timeout.min(config.write_timeout),
+    };
+    if let Some(address) = admin::listen_address(&config.listen_addr)? {
+        parts.spawn(
+            "the API for kubeseal",
+            admin::serve(address, server.router(), parts.stopping()),
+        );
+    }
+    if let Some(address) = admin::listen_address(&config.listen_metrics_addr)? {
+        parts.spawn(
+            "the metrics server",
+            admin::serve(address, admin.router(), parts.stopping()),
+        );
+    }
+
+    let keystore = Keystore::new(client.clone(), &own, Arc::clone(&config));
+    let start = keystore.start(Timestamp::now()).await?;
+    metrics.keys(start.registered().len());
+    keyring.send_replace(Arc::new(start));
+    parts.spawn(
+        "the watch of sealing keys",
+        keystore.clone().watch(keyring.clone()),
+    );
+    parts.spawn("the renewal of sealing keys", keystore.renew_in_time(keyring));
+
+    let (recorder, sending) = Recorder::new(client.clone(), COMPONENT);
+    parts.spawn("the sending of Events", async {
+        sending.await;
+        Ok(())
+    });
+    let namespaces = config.namespaces(&own);
+    let context = Arc::new(Context {
+        client,
+        config,
+        key_namespace: own,
+        keyring: keys,
+        metrics,
+        recorder,
+        index: Mutex::new(Index::default()),
+        records: Mutex::default(),
+    });
+    parts.spawn("the controller", async move {
+        controller::run(context, namespaces, || {
+            tracing::info!("HTTP server serving and watches complete");
+            admin.set_ready(true);
+        })
+        .await
+    });
+    parts.run().await
+}
+
+/// `POD_NAMESPACE`, else the Pod's own, else `default`: where the keys are.
+fn own_namespace() -> String {
+    std::env::var("POD_NAMESPACE")
+        .ok()
+        .or_else(|| std::fs::read_to_string(POD_NAMESPACE).ok())
+        .map(|text| text.trim().to_owned())
+        .filter(|text| !text.is_empty())
+        .unwrap_or_else(|| "default".to_owned())
+}
