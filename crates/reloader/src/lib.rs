@@ -3,17 +3,33 @@
 //! Data flows one way: `observe` (watches, hashed and dropped) → [`decide`] (pure) → `act` (one server-side apply) →
 //! `report` (events, metrics, alerts). The pure modules take the clock as an argument and know no client.
 
+pub mod act;
 pub mod annotations;
+pub mod args;
+pub mod config;
+pub mod controller;
 pub mod decide;
 pub mod digest;
+pub mod error;
+pub mod explain;
 pub mod go;
+pub mod index;
 pub mod keys;
+pub mod keystore;
 pub mod kinds;
+pub mod metrics;
+mod namespaces;
+mod observe;
 pub mod owned;
 pub mod patch;
+pub mod pause;
 pub mod queue;
 pub mod references;
+pub mod report;
+pub mod run;
+pub mod selector;
 pub mod source;
 pub mod stakater;
 pub mod state;
+mod step;
 pub mod workload;

@@ -1,2 +1,8 @@
 //! The reloader's binary.
-fn main() {}
+
+use clap::Parser;
+use plumbline_reloader::{args::Cli, run};
+
+fn main() -> anyhow::Result<()> {
+    run::main(Cli::parse())
+}

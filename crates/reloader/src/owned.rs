@@ -41,6 +41,11 @@ impl Owned {
         ])
     }
 
+    /// `spec.paused`.
+    pub fn paused(&self) -> bool {
+        self.at(&["f:spec", "f:paused"])
+    }
+
     /// A variable of a container of the pod template.
     pub fn variable(&self, container: &str, variable: &str) -> bool {
         let container = format!("k:{}", serde_json::json!({ "name": container }));

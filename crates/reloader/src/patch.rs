@@ -32,6 +32,17 @@ pub struct Writing<'a> {
     pub strategy: Strategy,
     /// Now.
     pub now: Timestamp,
+    /// The key of the marker of a pause.
+    pub paused_at: &'a str,
+}
+
+/// What happens to a Deployment beside being rolled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Beside {
+    /// Nothing.
+    Nothing,
+    /// It is paused, with a marker of when.
+    Pause,
 }
 
 impl Writing<'_> {
@@ -46,7 +57,13 @@ impl Writing<'_> {
     }
 
     /// Writes the state and changes the template, so that the pods are replaced.
-    pub fn roll(&self, workload: &Workload, baseline: &Baseline, changes: &[Change]) -> Value {
+    pub fn roll(
+        &self,
+        workload: &Workload,
+        baseline: &Baseline,
+        changes: &[Change],
+        beside: Beside,
+    ) -> Value {
         let mut template = Template::standing(workload);
         if self.strategy == Strategy::EnvVars {
             for change in changes {
@@ -59,7 +76,11 @@ impl Writing<'_> {
             template.last_reloaded_from = self.last_reloaded_from(workload, changes);
         }
         let count = workload.last_trigger.as_ref().map_or(0, |last| last.count) + 1;
-        self.body(workload, baseline, &template, Some(&self.trigger(count, changes)))
+        let mut body = self.body(workload, baseline, &template, Some(&self.trigger(count, changes)));
+        if beside == Beside::Pause {
+            self.pause(&mut body, &self.time());
+        }
+        body
     }
 
     /// Writes the state of a CronJob or Job that was run: their templates stay as they are.
@@ -77,8 +98,27 @@ impl Writing<'_> {
         let sources = changes.iter().map(|change| change.source.to_string()).collect();
         LastTrigger {
             count,
-            at: self.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            at: self.time(),
             sources,
+        }
+    }
+
+    fn time(&self) -> String {
+        self.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+    }
+
+    fn pause(&self, body: &mut Value, at: &str) {
+        if let Some(annotations) = body
+            .pointer_mut("/metadata/annotations")
+            .and_then(Value::as_object_mut)
+        {
+            annotations.insert(self.paused_at.to_owned(), at.into());
+        }
+        if let Some(object) = body.as_object_mut() {
+            let spec = object.entry("spec").or_insert_with(|| json!({}));
+            if let Some(spec) = spec.as_object_mut() {
+                spec.insert("paused".into(), true.into());
+            }
         }
     }
 
@@ -122,6 +162,10 @@ impl Writing<'_> {
         let template = template.value().filter(|_| !batch(workload.key.kind));
         if let (Some(template), Some(object)) = (template, body.as_object_mut()) {
             object.insert("spec".into(), json!({ "template": template }));
+        }
+        // A pause of ours goes on: it ends by its own write, not by being left out here.
+        if let (true, Some(at)) = (workload.pause.ours, &workload.pause.paused_at) {
+            self.pause(&mut body, at);
         }
         body
     }

@@ -53,12 +53,13 @@ fn roll(workload: &Workload, strategy: Strategy, changes: &[Change]) -> Value {
             .collect(),
     };
     let now = Timestamp::from_second(1_700_000_000).unwrap();
-    Writing {
+    let writing = Writing {
         keyer: &keyer(),
         strategy,
         now,
-    }
-    .roll(workload, &baseline, changes)
+        paused_at: "paused-at",
+    };
+    writing.roll(workload, &baseline, changes, Beside::Nothing)
 }
 
 #[test]
@@ -133,6 +134,7 @@ fn recording_the_state_leaves_the_template_as_it_is() {
         keyer: &keyer(),
         strategy: Strategy::EnvVars,
         now: Timestamp::UNIX_EPOCH,
+        paused_at: "paused-at",
     };
     let body = writing.record(&marked("old", MANAGER), &Baseline::default());
     let env = &body["spec"]["template"]["spec"]["containers"][0]["env"];

@@ -93,6 +93,8 @@ pub struct Pause {
     pub paused: bool,
     /// The marker that it was a reloader, ours or Stakater's, who paused it.
     pub paused_at: Option<String>,
+    /// Whether `spec.paused` was set by us.
+    pub ours: bool,
 }
 
 /// All that is remembered of a workload.
@@ -175,6 +177,7 @@ impl Workload {
                     .map(|value| pause_period(value, &reading.keys)),
                 paused: object.paused(),
                 paused_at: annotation(&reading.keys.paused_at).cloned(),
+                ours: owned.paused(),
             },
             controlled: K::WORKLOAD == WorkloadKind::Job
                 && meta

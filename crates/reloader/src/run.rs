@@ -1,0 +1,208 @@
+//! Wiring: client, key, watches, worker, leader election, HTTP.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use k8s_openapi::api::{
+    apps::v1::{DaemonSet, Deployment, StatefulSet},
+    batch::v1::{CronJob, Job},
+    core::v1::{ConfigMap, Secret},
+};
+use kube::{Client, runtime::watcher};
+use plumbline_common::{
+    admin::{self, Admin},
+    client::{self, ClientOptions},
+    events::Recorder,
+    leader,
+    shutdown::Supervisor,
+    telemetry,
+};
+use prometheus_client::registry::Registry;
+
+use crate::{
+    args::{Cli, Command, Flags},
+    config::{Config, Environment, Namespaces},
+    controller::{Controller, scopes},
+    keystore,
+    kinds::WorkloadKind,
+    metrics::Metrics,
+    namespaces, observe,
+    report::Reporter,
+    source::SourceKind,
+};
+
+/// How we name ourselves to the API server.
+pub const USER_AGENT: &str = concat!("plumbline-reloader/", env!("CARGO_PKG_VERSION"));
+/// Stakater's Lease, so that the two never lead at the same time.
+pub const LEASE: &str = "stakater-reloader-lock";
+
+/// Runs what the command line asks for.
+pub async fn run(cli: Cli) -> anyhow::Result<()> {
+    match &cli.command {
+        Some(Command::Explain(explain)) => crate::explain::run(explain, &cli.flags).await,
+        None => controller(&cli.flags).await,
+    }
+}
+
+async fn controller(flags: &Flags) -> anyhow::Result<()> {
+    client::install_crypto_provider();
+    telemetry::init(log_level(&flags.log_level), log_format(&flags.log_format));
+    let environment = Environment::read();
+    let config = Config::new(flags, &environment)?;
+    warn_of_missing(flags);
+    let options = ClientOptions {
+        kubeconfig: flags.kubeconfig.clone(),
+        context: flags.context.clone(),
+    };
+    let client = client::connect(&options, USER_AGENT).await?;
+    let own_namespace = environment
+        .own_namespace
+        .unwrap_or_else(|| client.default_namespace().to_owned());
+    let keyer = keystore::keyer(client.clone(), &own_namespace).await?;
+
+    let mut registry = Registry::default();
+    let metrics = Metrics::new(&mut registry);
+    let admin = Admin::new(registry);
+    let mut supervisor = Supervisor::default();
+    if let Some(address) = admin::listen_address(&flags.listen_address)? {
+        let router = admin.router().route("/live", axum::routing::get(async || "ok\n"));
+        supervisor.spawn("HTTP", admin::serve(address, router, supervisor.stopping()));
+    }
+    let (config_maps, sending_for_config_maps) = Recorder::new(client.clone(), "reloader-configmaps");
+    let (secrets, sending_for_secrets) = Recorder::new(client.clone(), "reloader-secrets");
+    tokio::spawn(sending_for_config_maps);
+    tokio::spawn(sending_for_secrets);
+    let reporter = Reporter {
+        metrics,
+        config_maps,
+        secrets,
+        by_namespace: config.count_by_namespace,
+    };
+    let controller = Arc::new(Controller::new(config, keyer, client.clone(), reporter));
+
+    follow(&controller, &mut supervisor);
+    let started = controller.clone();
+    tokio::spawn(async move {
+        started.started().await;
+        admin.set_ready(true);
+        tracing::debug!("ready");
+    });
+    let election = flags.enable_ha.then(|| leader::Election {
+        lease: LEASE.into(),
+        namespace: own_namespace,
+        identity: environment.pod_name.unwrap_or_else(leader::identity),
+    });
+    // A standby watches too: it takes over with everything known.
+    supervisor.spawn("the worker", work(controller, client, election));
+    supervisor.run().await
+}
+
+async fn work(
+    controller: Arc<Controller>,
+    client: Client,
+    election: Option<leader::Election>,
+) -> anyhow::Result<()> {
+    let Some(election) = election else {
+        controller.work().await;
+        return Ok(());
+    };
+    let lost = leader::acquire(client, election).await?;
+    tokio::select! {
+        () = controller.work() => Ok(()),
+        error = lost => Err(error),
+    }
+}
+
+fn follow(controller: &Arc<Controller>, supervisor: &mut Supervisor) {
+    let config = controller.config();
+    if let Namespaces::All {
+        selector: Some(selector),
+        ..
+    } = &config.namespaces
+    {
+        let (controller, selector) = (controller.clone(), selector.clone());
+        supervisor.spawn("watching namespaces", async move {
+            namespaces::follow(&controller, &selector).await;
+            Ok(())
+        });
+    }
+    for scope in scopes(&config.namespaces) {
+        for kind in &config.sources {
+            let (controller, scope) = (controller.clone(), scope.clone());
+            let kind = *kind;
+            let selection = selection(&controller, kind);
+            supervisor.spawn("watching sources", async move {
+                match kind {
+                    SourceKind::Secret => observe::sources::<Secret>(controller, scope, selection).await,
+                    _ => observe::sources::<ConfigMap>(controller, scope, selection).await,
+                }
+                Ok(())
+            });
+        }
+        for kind in &config.workloads {
+            let (controller, scope) = (controller.clone(), scope.clone());
+            let kind = *kind;
+            supervisor.spawn("watching workloads", async move {
+                match kind {
+                    WorkloadKind::Deployment => observe::workloads::<Deployment>(controller, scope).await,
+                    WorkloadKind::StatefulSet => observe::workloads::<StatefulSet>(controller, scope).await,
+                    WorkloadKind::DaemonSet => observe::workloads::<DaemonSet>(controller, scope).await,
+                    WorkloadKind::CronJob => observe::workloads::<CronJob>(controller, scope).await,
+                    WorkloadKind::Job => observe::workloads::<Job>(controller, scope).await,
+                }
+                Ok(())
+            });
+        }
+    }
+}
+
+fn selection(controller: &Controller, kind: SourceKind) -> watcher::Config {
+    let config = controller.config();
+    let mut selection = watcher::Config::default();
+    if let Some(labels) = &config.source_selector {
+        selection = selection.labels(labels);
+    }
+    // Up to 1 MiB each, ten per release, and no pod ever reads one.
+    if kind == SourceKind::Secret && !config.helm_releases {
+        selection = selection.fields("type!=helm.sh/release.v1");
+    }
+    selection
+}
+
+fn warn_of_missing(flags: &Flags) {
+    let missing = [
+        ("--is-Argo-Rollouts", flags.is_argo_rollouts == "true"),
+        ("--enable-csi-integration", flags.enable_csi_integration),
+        ("--webhook-url", !flags.webhook_url.is_empty()),
+    ];
+    for (flag, _) in missing.into_iter().filter(|(_, asked)| *asked) {
+        tracing::error!(flag, "is not supported yet and has no effect");
+    }
+}
+
+fn log_level(level: &str) -> &str {
+    // Stakater's library knows two more names.
+    match level {
+        "warning" => "warn",
+        "fatal" | "panic" => "error",
+        other => other,
+    }
+}
+
+fn log_format(format: &str) -> telemetry::Format {
+    match format {
+        "json" => telemetry::Format::Json,
+        "text" => telemetry::Format::Text,
+        _ => telemetry::Format::Auto,
+    }
+}
+
+/// Starts the runtime and runs.
+pub fn main(cli: Cli) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    runtime.block_on(run(cli))
+}

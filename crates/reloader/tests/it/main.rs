@@ -1,0 +1,4 @@
+//! The real binary against a real API server, one namespace a test.
+
+mod harness;
+mod rolls;
