@@ -13,7 +13,13 @@ pub type Inventory = BTreeMap<ObjectId, String>;
 
 /// Encodes an identity.
 pub fn encode(id: &ObjectId) -> String {
-    format!("{}_{}_{}_{}", id.namespace, id.name.replace(':', "__"), id.group, id.kind)
+    format!(
+        "{}_{}_{}_{}",
+        id.namespace,
+        id.name.replace(':', "__"),
+        id.group,
+        id.kind
+    )
 }
 
 /// Decodes an entry; `None` for what no version of Flux or Plumbline writes.
@@ -36,7 +42,10 @@ pub fn decode(id: &str) -> Option<ObjectId> {
 pub fn read(status: Option<&ResourceInventory>) -> (Inventory, Vec<ResourceRef>) {
     let mut inventory = Inventory::new();
     let mut unreadable = Vec::new();
-    for entry in status.map(|inventory| inventory.entries.as_slice()).unwrap_or_default() {
+    for entry in status
+        .map(|inventory| inventory.entries.as_slice())
+        .unwrap_or_default()
+    {
         match decode(&entry.id) {
             Some(id) => drop(inventory.insert(id, entry.v.clone())),
             None => unreadable.push(entry.clone()),
@@ -47,8 +56,13 @@ pub fn read(status: Option<&ResourceInventory>) -> (Inventory, Vec<ResourceRef>)
 
 /// Writes a status.
 pub fn write(inventory: &Inventory, unreadable: &[ResourceRef]) -> ResourceInventory {
-    let mut entries: Vec<ResourceRef> =
-        inventory.iter().map(|(id, version)| ResourceRef { id: encode(id), v: version.clone() }).collect();
+    let mut entries: Vec<ResourceRef> = inventory
+        .iter()
+        .map(|(id, version)| ResourceRef {
+            id: encode(id),
+            v: version.clone(),
+        })
+        .collect();
     entries.extend_from_slice(unreadable);
     ResourceInventory { entries }
 }
@@ -58,14 +72,25 @@ mod tests {
     use super::*;
 
     fn id(namespace: &str, name: &str, group: &str, kind: &str) -> ObjectId {
-        ObjectId { namespace: namespace.into(), group: group.into(), kind: kind.into(), name: name.into() }
+        ObjectId {
+            namespace: namespace.into(),
+            group: group.into(),
+            kind: kind.into(),
+            name: name.into(),
+        }
     }
 
     #[test]
     fn encodes_as_flux_does() {
         for (id, text) in [
-            (id("default", "podinfo", "", "Service"), "default_podinfo__Service"),
-            (id("default", "podinfo", "apps", "Deployment"), "default_podinfo_apps_Deployment"),
+            (
+                id("default", "podinfo", "", "Service"),
+                "default_podinfo__Service",
+            ),
+            (
+                id("default", "podinfo", "apps", "Deployment"),
+                "default_podinfo_apps_Deployment",
+            ),
             (id("", "demo", "", "Namespace"), "_demo__Namespace"),
             (
                 id("", "system:metrics", "rbac.authorization.k8s.io", "ClusterRole"),
@@ -79,7 +104,12 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_kept() {
-        let status = ResourceInventory { entries: vec![ResourceRef { id: "junk".into(), v: "v1".into() }] };
+        let status = ResourceInventory {
+            entries: vec![ResourceRef {
+                id: "junk".into(),
+                v: "v1".into(),
+            }],
+        };
         let (inventory, unreadable) = read(Some(&status));
         assert!(inventory.is_empty());
         assert_eq!(write(&inventory, &unreadable), status);

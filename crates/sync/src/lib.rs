@@ -1,9 +1,24 @@
 //! The syncer: keeps a Kubernetes cluster true to a Git repository.
+//!
+//! Data flows one way: [`observe`] → [`decide`] → [`act`] and [`prune`] → [`report`]. [`decide`] and [`report`] are pure.
 
+pub mod act;
 pub mod api;
+pub mod bodies;
 pub mod cluster;
+pub mod config;
+pub mod controller;
+pub mod decide;
 pub mod git;
 pub mod inventory;
 pub mod manifest;
+pub mod metrics;
 pub mod object;
+pub mod observe;
 pub mod order;
+pub mod prune;
+pub mod reconcile;
+pub mod report;
+pub mod run;
+pub mod source;
+pub mod status;

@@ -18,8 +18,13 @@ pub enum Stage {
 }
 
 /// All stages in order.
-pub const STAGES: [Stage; 5] =
-    [Stage::Definitions, Stage::Access, Stage::Configuration, Stage::Workloads, Stage::Gates];
+pub const STAGES: [Stage; 5] = [
+    Stage::Definitions,
+    Stage::Access,
+    Stage::Configuration,
+    Stage::Workloads,
+    Stage::Gates,
+];
 
 /// The stage of a kind. Kinds that end in `Class` are definitions whatever their group, as in Flux.
 pub fn stage(gvk: &Gvk) -> Stage {
@@ -27,10 +32,13 @@ pub fn stage(gvk: &Gvk) -> Stage {
         ("", "Namespace") | ("apiextensions.k8s.io", "CustomResourceDefinition") => Stage::Definitions,
         ("rbac.authorization.k8s.io", "ClusterRole") => Stage::Definitions,
         (_, kind) if kind.ends_with("Class") => Stage::Definitions,
-        ("", "ServiceAccount" | "ResourceQuota" | "LimitRange") | ("rbac.authorization.k8s.io", _) => Stage::Access,
-        ("", "ConfigMap" | "Secret" | "Service" | "PersistentVolume" | "PersistentVolumeClaim" | "Endpoints") => {
-            Stage::Configuration
+        ("", "ServiceAccount" | "ResourceQuota" | "LimitRange") | ("rbac.authorization.k8s.io", _) => {
+            Stage::Access
         }
+        (
+            "",
+            "ConfigMap" | "Secret" | "Service" | "PersistentVolume" | "PersistentVolumeClaim" | "Endpoints",
+        ) => Stage::Configuration,
         ("admissionregistration.k8s.io" | "apiregistration.k8s.io", _) => Stage::Gates,
         _ => Stage::Workloads,
     }
@@ -44,10 +52,22 @@ mod tests {
     fn what_others_need_comes_first() {
         let stage = |version, kind| stage(&Gvk::parse(version, kind));
         assert_eq!(stage("v1", "Namespace"), Stage::Definitions);
-        assert_eq!(stage("gateway.networking.k8s.io/v1", "GatewayClass"), Stage::Definitions);
-        assert!(stage("rbac.authorization.k8s.io/v1", "ClusterRole") < stage("rbac.authorization.k8s.io/v1", "RoleBinding"));
+        assert_eq!(
+            stage("gateway.networking.k8s.io/v1", "GatewayClass"),
+            Stage::Definitions
+        );
+        assert!(
+            stage("rbac.authorization.k8s.io/v1", "ClusterRole")
+                < stage("rbac.authorization.k8s.io/v1", "RoleBinding")
+        );
         assert!(stage("v1", "ConfigMap") < stage("apps/v1", "Deployment"));
         assert_eq!(stage("monitoring.coreos.com/v1", "Prometheus"), Stage::Workloads);
-        assert!(stage("apps/v1", "Deployment") < stage("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration"));
+        assert!(
+            stage("apps/v1", "Deployment")
+                < stage(
+                    "admissionregistration.k8s.io/v1",
+                    "ValidatingWebhookConfiguration"
+                )
+        );
     }
 }

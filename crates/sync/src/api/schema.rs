@@ -69,7 +69,11 @@ pub(super) fn admit_file_urls(crd: &mut CustomResourceDefinition) {
 
 fn each_schema(crd: &mut CustomResourceDefinition, mut change: impl FnMut(&mut JSONSchemaProps)) {
     for version in &mut crd.spec.versions {
-        if let Some(schema) = version.schema.as_mut().and_then(|s| s.open_api_v3_schema.as_mut()) {
+        if let Some(schema) = version
+            .schema
+            .as_mut()
+            .and_then(|s| s.open_api_v3_schema.as_mut())
+        {
             change(schema);
         }
     }

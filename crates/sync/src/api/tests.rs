@@ -6,7 +6,11 @@ fn crds_print_as_two_yaml_documents() {
     assert_eq!(yaml.matches("\nkind: CustomResourceDefinition\n").count(), 2);
     assert!(yaml.contains("pattern: ^(http|https|ssh)://.*$"));
     assert!(!yaml.contains("file)://"));
-    assert!(crds_yaml(UrlSchemes::WithFile).unwrap().contains("pattern: ^(http|https|ssh|file)://.*$"));
+    assert!(
+        crds_yaml(UrlSchemes::WithFile)
+            .unwrap()
+            .contains("pattern: ^(http|https|ssh|file)://.*$")
+    );
 }
 
 #[test]

@@ -24,9 +24,16 @@ pub fn owned(entries: &[ManagedFieldsEntry]) -> Option<ContentDigest> {
 pub fn last_other_writer(entries: &[ManagedFieldsEntry]) -> Option<(&str, &str)> {
     entries
         .iter()
-        .filter(|entry| entry.manager.as_deref() != Some(MANAGER) && entry.subresource.as_deref().unwrap_or("").is_empty())
+        .filter(|entry| {
+            entry.manager.as_deref() != Some(MANAGER) && entry.subresource.as_deref().unwrap_or("").is_empty()
+        })
         .max_by_key(|entry| entry.time.as_ref().map(|time| time.0))
-        .and_then(|entry| Some((entry.manager.as_deref()?, entry.operation.as_deref().unwrap_or("Update"))))
+        .and_then(|entry| {
+            Some((
+                entry.manager.as_deref()?,
+                entry.operation.as_deref().unwrap_or("Update"),
+            ))
+        })
 }
 
 /// The entries with the fields of `kubectl`, Flux and `more` managers moved into our Apply entry, or `None` when there is
@@ -41,7 +48,10 @@ pub fn take_over(entries: &[ManagedFieldsEntry], more: &[String]) -> Option<Vec<
             || more.iter().any(|name| manager == name))
     };
     let mut ours = ours(entries)?.clone();
-    let mut fields = ours.fields_v1.take().map_or_else(|| Value::Object(Map::new()), |fields| fields.0);
+    let mut fields = ours
+        .fields_v1
+        .take()
+        .map_or_else(|| Value::Object(Map::new()), |fields| fields.0);
     let mut moved = false;
     for entry in entries.iter().filter(|entry| foreign(entry)) {
         if let Some(theirs) = &entry.fields_v1 {
@@ -53,8 +63,11 @@ pub fn take_over(entries: &[ManagedFieldsEntry], more: &[String]) -> Option<Vec<
         return None;
     }
     ours.fields_v1 = Some(FieldsV1(fields));
-    let mut kept: Vec<ManagedFieldsEntry> =
-        entries.iter().filter(|entry| !foreign(entry) && !is_ours(entry)).cloned().collect();
+    let mut kept: Vec<ManagedFieldsEntry> = entries
+        .iter()
+        .filter(|entry| !foreign(entry) && !is_ours(entry))
+        .cloned()
+        .collect();
     kept.push(ours);
     Some(kept)
 }
@@ -72,7 +85,11 @@ fn is_ours(entry: &ManagedFieldsEntry) -> bool {
 fn union(into: &mut Value, from: &Value) {
     if let (Value::Object(into), Value::Object(from)) = (into, from) {
         for (key, value) in from {
-            union(into.entry(key.as_str()).or_insert_with(|| Value::Object(Map::new())), value);
+            union(
+                into.entry(key.as_str())
+                    .or_insert_with(|| Value::Object(Map::new())),
+                value,
+            );
         }
     }
 }
@@ -106,8 +123,16 @@ mod tests {
     fn flux_and_kubectl_are_taken_over_and_others_left() {
         let entries = [
             entry(MANAGER, "Apply", json!({ "f:data": { "f:a": {} } })),
-            entry("kustomize-controller", "Apply", json!({ "f:data": { "f:b": {} } })),
-            entry("kubectl-client-side-apply", "Update", json!({ "f:data": { "f:c": {} } })),
+            entry(
+                "kustomize-controller",
+                "Apply",
+                json!({ "f:data": { "f:b": {} } }),
+            ),
+            entry(
+                "kubectl-client-side-apply",
+                "Update",
+                json!({ "f:data": { "f:c": {} } }),
+            ),
             entry("kube-controller-manager", "Update", json!({ "f:spec": {} })),
         ];
         let taken = take_over(&entries, &[]).unwrap();

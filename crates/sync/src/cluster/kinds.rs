@@ -29,22 +29,40 @@ pub struct Kinds {
 impl Kinds {
     /// Nothing is asked yet.
     pub fn new(client: Client) -> Self {
-        Self { client, known: RwLock::new(None), refresh: Mutex::new(0) }
+        Self {
+            client,
+            known: RwLock::new(None),
+            refresh: Mutex::new(0),
+        }
     }
 
     /// The kind, if the API server served it when it was last asked.
     pub fn find(&self, gvk: &Gvk) -> Option<Kind> {
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner).clone()?;
+        let known = self
+            .known
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()?;
         let gvk = kube::core::GroupVersionKind::gvk(&gvk.group, &gvk.version, &gvk.kind);
         let (resource, capabilities) = known.resolve_gvk(&gvk)?;
-        Some(Kind { resource, namespaced: capabilities.scope == Scope::Namespaced })
+        Some(Kind {
+            resource,
+            namespaced: capabilities.scope == Scope::Namespaced,
+        })
     }
 
     /// A served version of a kind, whichever the server prefers.
     pub fn find_any_version(&self, group: &str, kind: &str) -> Option<Kind> {
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner).clone()?;
+        let known = self
+            .known
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()?;
         let (resource, capabilities) = known.get(group)?.recommended_kind(kind)?;
-        Some(Kind { resource, namespaced: capabilities.scope == Scope::Namespaced })
+        Some(Kind {
+            resource,
+            namespaced: capabilities.scope == Scope::Namespaced,
+        })
     }
 
     /// How often the API server has been asked; pass it to [`Self::refresh_since`].
@@ -67,8 +85,14 @@ impl Kinds {
     /// Whether the API server answers that it does not serve the kind: then no object of it can exist. An error or a
     /// group that does not answer is not such an answer.
     pub async fn is_certainly_gone(&self, group: &str, kind: &str) -> Result<bool, kube::Error> {
-        let groups = if group.is_empty() { return Ok(false) } else { self.client.list_api_groups().await? };
-        let Some(group) = groups.groups.into_iter().find(|g| g.name == group) else { return Ok(true) };
+        let groups = if group.is_empty() {
+            return Ok(false);
+        } else {
+            self.client.list_api_groups().await?
+        };
+        let Some(group) = groups.groups.into_iter().find(|g| g.name == group) else {
+            return Ok(true);
+        };
         for version in group.versions {
             match self.client.list_api_group_resources(&version.group_version).await {
                 Ok(list) if list.resources.iter().any(|r| r.kind == kind) => return Ok(false),

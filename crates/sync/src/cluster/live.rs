@@ -96,12 +96,27 @@ impl Live {
 
     /// What an object needs whose wanted content has this digest.
     pub fn need(&self, id: &ObjectId, content: &ContentDigest, now: Instant) -> Need {
-        self.lock().get(id).map_or(Need::First, |tracked| tracked.need(content, now))
+        self.lock()
+            .get(id)
+            .map_or(Need::First, |tracked| tracked.need(content, now))
     }
 
-    /// Whether an object with the owner's labels was seen in the cluster, or applied by us.
-    pub fn is_known(&self, id: &ObjectId) -> bool {
-        self.lock().get(id).is_some_and(|t| t.applied.is_some() || t.seen.as_ref().is_some_and(|seen| seen.present))
+    /// What is known of the object before an apply.
+    pub fn before(&self, id: &ObjectId) -> Before {
+        let all = self.lock();
+        let Some(tracked) = all.get(id) else {
+            return Before::default();
+        };
+        let seen = tracked.seen.as_ref().filter(|seen| seen.present);
+        let applied_version = tracked.applied.map(|applied| applied.resource_version);
+        Before {
+            owned: tracked.applied.is_some() || seen.is_some_and(|seen| seen.owned.is_some()),
+            labelled: tracked.applied.is_some() || seen.is_some(),
+            resource_version: seen
+                .map(|seen| seen.resource_version)
+                .max(applied_version)
+                .unwrap_or_default(),
+        }
     }
 
     /// An apply of the object begins: events about it are its own until it ends.
@@ -113,7 +128,13 @@ impl Live {
     }
 
     /// The apply ended well. Says whether what has been seen since contradicts it already.
-    pub fn applied(&self, id: &ObjectId, content: ContentDigest, metadata: &ObjectMeta, now: Instant) -> bool {
+    pub fn applied(
+        &self,
+        id: &ObjectId,
+        content: ContentDigest,
+        metadata: &ObjectMeta,
+        now: Instant,
+    ) -> bool {
         let mut all = self.lock();
         let tracked = all.entry(id.clone()).or_default();
         tracked.in_flight = false;
@@ -130,7 +151,10 @@ impl Live {
     /// Counts a correction of drift, for [`Need::Flapping`].
     pub fn corrected(&self, id: &ObjectId, now: Instant) {
         if let Some(tracked) = self.lock().get_mut(id) {
-            if tracked.window.is_none_or(|begin| now.duration_since(begin) > FLAP_WINDOW) {
+            if tracked
+                .window
+                .is_none_or(|begin| now.duration_since(begin) > FLAP_WINDOW)
+            {
                 tracked.window = Some(now);
                 tracked.corrections = 0;
             }
@@ -159,7 +183,11 @@ impl Live {
 
     /// Forgets earlier failures of an owner's objects, so that they are tried again now.
     pub fn retry_now(&self, owner: &Owner) {
-        for tracked in self.lock().values_mut().filter(|t| t.owner.as_ref() == Some(owner)) {
+        for tracked in self
+            .lock()
+            .values_mut()
+            .filter(|t| t.owner.as_ref() == Some(owner))
+        {
             tracked.failed = None;
             tracked.window = None;
         }
@@ -172,7 +200,8 @@ impl Live {
 
     /// The Kustomization is gone.
     pub fn forget_owner(&self, owner: &Owner) {
-        self.lock().retain(|_, tracked| tracked.owner.as_ref() != Some(owner));
+        self.lock()
+            .retain(|_, tracked| tracked.owner.as_ref() != Some(owner));
     }
 
     /// A watch shows an object. Returns the owner that has to look at it.
@@ -192,28 +221,54 @@ impl Live {
             writer: if contradicts_nothing {
                 None
             } else {
-                fields::last_other_writer(entries).map(|(manager, operation)| (manager.into(), operation.into()))
+                fields::last_other_writer(entries)
+                    .map(|(manager, operation)| (manager.into(), operation.into()))
             },
         });
         if tracked.applied.is_none() && present == Presence::Gone {
             return all.remove(id).and(None);
         }
-        (!tracked.in_flight && tracked.contradicted()).then(|| tracked.owner.clone()).flatten()
+        (!tracked.in_flight && tracked.contradicted())
+            .then(|| tracked.owner.clone())
+            .flatten()
     }
 
     /// A watch began anew and listed everything of a kind: what it did not list, and was applied before, is gone.
-    pub fn listed(&self, group: &str, kind: &str, since: Instant, listed: &dyn Fn(&ObjectId) -> bool) -> Vec<Owner> {
+    pub fn listed(
+        &self,
+        group: &str,
+        kind: &str,
+        since: Instant,
+        listed: &dyn Fn(&ObjectId) -> bool,
+    ) -> Vec<Owner> {
         let mut owners = Vec::new();
         for (id, tracked) in &mut *self.lock() {
             let Some(applied) = tracked.applied else { continue };
-            if id.group == group && id.kind == kind && applied.at < since && !tracked.in_flight && !listed(id) {
+            if id.group == group && id.kind == kind && applied.at < since && !tracked.in_flight && !listed(id)
+            {
                 let resource_version = applied.resource_version + 1;
-                tracked.seen = Some(Seen { resource_version, present: false, owned: None, writer: None });
+                tracked.seen = Some(Seen {
+                    resource_version,
+                    present: false,
+                    owned: None,
+                    writer: None,
+                });
                 owners.extend(tracked.owner.clone());
             }
         }
         owners
     }
+}
+
+/// What is known of an object before an apply.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Before {
+    /// It had an Apply entry of ours.
+    pub owned: bool,
+    /// It had owner labels: Flux's, or ours.
+    pub labelled: bool,
+    /// The newest resource version that was seen; 0 when none was.
+    pub resource_version: u64,
 }
 
 /// Whether a watched object is there.
@@ -242,7 +297,9 @@ impl Tracked {
         {
             return Need::Failed(failure.clone(), until.duration_since(now));
         }
-        let Some(applied) = &self.applied else { return Need::First };
+        let Some(applied) = &self.applied else {
+            return Need::First;
+        };
         if applied.content != *content {
             return Need::Changed;
         }
@@ -265,7 +322,10 @@ impl Tracked {
 /// The Kustomization that an object's labels name.
 pub fn owner(metadata: &ObjectMeta) -> Option<Owner> {
     let labels = metadata.labels.as_ref()?;
-    Some(Owner { namespace: labels.get(OWNER_NAMESPACE)?.clone(), name: labels.get(OWNER_NAME)?.clone() })
+    Some(Owner {
+        namespace: labels.get(OWNER_NAMESPACE)?.clone(),
+        name: labels.get(OWNER_NAME)?.clone(),
+    })
 }
 
 #[cfg(test)]

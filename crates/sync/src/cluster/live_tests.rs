@@ -6,11 +6,19 @@ use super::*;
 const GIT: ContentDigest = [1; 16];
 
 fn id() -> ObjectId {
-    ObjectId { namespace: "demo".into(), group: String::new(), kind: "ConfigMap".into(), name: "a".into() }
+    ObjectId {
+        namespace: "demo".into(),
+        group: String::new(),
+        kind: "ConfigMap".into(),
+        name: "a".into(),
+    }
 }
 
 fn owner_of_all() -> Owner {
-    Owner { namespace: "flux-system".into(), name: "app".into() }
+    Owner {
+        namespace: "flux-system".into(),
+        name: "app".into(),
+    }
 }
 
 fn metadata(version: u64, fields: &serde_json::Value) -> ObjectMeta {
@@ -36,7 +44,12 @@ fn metadata(version: u64, fields: &serde_json::Value) -> ObjectMeta {
 fn applied_at(version: u64) -> Live {
     let live = Live::default();
     live.begin(&id(), &owner_of_all());
-    assert!(!live.applied(&id(), GIT, &metadata(version, &json!({ "f:data": {} })), Instant::now()));
+    assert!(!live.applied(
+        &id(),
+        GIT,
+        &metadata(version, &json!({ "f:data": {} })),
+        Instant::now()
+    ));
     live
 }
 
@@ -64,7 +77,10 @@ fn losing_a_field_is_drift_and_gaining_a_foreign_one_is_not() {
 #[test]
 fn events_older_than_our_apply_say_nothing() {
     let live = applied_at(5);
-    assert_eq!(live.seen(&id(), &metadata(4, &json!({})), Presence::Present), None);
+    assert_eq!(
+        live.seen(&id(), &metadata(4, &json!({})), Presence::Present),
+        None
+    );
     assert_eq!(live.need(&id(), &GIT, Instant::now()), Need::Nothing);
 }
 
@@ -72,14 +88,20 @@ fn events_older_than_our_apply_say_nothing() {
 fn events_during_an_apply_are_judged_at_its_end() {
     let live = applied_at(5);
     live.begin(&id(), &owner_of_all());
-    assert_eq!(live.seen(&id(), &metadata(9, &json!({})), Presence::Present), None);
+    assert_eq!(
+        live.seen(&id(), &metadata(9, &json!({})), Presence::Present),
+        None
+    );
     assert!(live.applied(&id(), GIT, &metadata(8, &json!({ "f:data": {} })), Instant::now()));
 }
 
 #[test]
 fn a_deleted_object_is_missing_also_when_only_a_new_list_tells() {
     let live = applied_at(5);
-    assert_eq!(live.seen(&id(), &metadata(6, &json!({})), Presence::Gone), Some(owner_of_all()));
+    assert_eq!(
+        live.seen(&id(), &metadata(6, &json!({})), Presence::Gone),
+        Some(owner_of_all())
+    );
     assert_eq!(live.need(&id(), &GIT, Instant::now()), Need::Missing);
 
     let live = applied_at(5);
@@ -96,7 +118,10 @@ fn a_failure_waits_for_its_time_or_for_other_content() {
     let now = Instant::now();
     live.failed(&id(), [2; 16], "no".into(), now, |_| Duration::from_mins(1));
     assert!(matches!(live.need(&id(), &[2; 16], now), Need::Failed(..)));
-    assert_eq!(live.need(&id(), &[2; 16], now + Duration::from_mins(2)), Need::Changed);
+    assert_eq!(
+        live.need(&id(), &[2; 16], now + Duration::from_mins(2)),
+        Need::Changed
+    );
     assert_eq!(live.need(&id(), &[3; 16], now), Need::Changed);
     live.retry_now(&owner_of_all());
     assert_eq!(live.need(&id(), &[2; 16], now), Need::Changed);
@@ -111,5 +136,8 @@ fn what_is_changed_again_and_again_is_left_alone_for_a_while() {
     }
     live.seen(&id(), &metadata(7, &json!({})), Presence::Present);
     assert!(matches!(live.need(&id(), &GIT, now), Need::Flapping(_)));
-    assert!(matches!(live.need(&id(), &GIT, now + FLAP_WINDOW * 2), Need::Drifted(_)));
+    assert!(matches!(
+        live.need(&id(), &GIT, now + FLAP_WINDOW * 2),
+        Need::Drifted(_)
+    ));
 }

@@ -7,7 +7,9 @@ use http_body_util::BodyExt as _;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Preconditions, Status};
 use kube::{
     Client,
-    api::{DeleteParams, DynamicObject, GetParams, Patch, PatchParams, PropagationPolicy, Request, Resource as _},
+    api::{
+        DeleteParams, DynamicObject, GetParams, Patch, PatchParams, PropagationPolicy, Request, Resource as _,
+    },
     client::Body,
 };
 use serde::Deserialize;
@@ -56,7 +58,12 @@ pub struct Written {
 }
 
 /// Server-side apply of `body`; conflicts are taken over, unknown fields are refused.
-pub async fn apply(client: &Client, kind: &Kind, id: &ObjectId, body: &Value) -> Result<Written, RequestError> {
+pub async fn apply(
+    client: &Client,
+    kind: &Kind,
+    id: &ObjectId,
+    body: &Value,
+) -> Result<Written, RequestError> {
     let params = PatchParams::apply(MANAGER).force().validation_strict();
     patch(client, kind, id, &params, &Patch::Apply(body)).await
 }
@@ -69,7 +76,10 @@ pub async fn merge(
     manager: &str,
     body: &Value,
 ) -> Result<Written, RequestError> {
-    let params = PatchParams { field_manager: Some(manager.to_owned()), ..PatchParams::default() };
+    let params = PatchParams {
+        field_manager: Some(manager.to_owned()),
+        ..PatchParams::default()
+    };
     patch(client, kind, id, &params, &Patch::Merge(body)).await
 }
 
@@ -80,14 +90,21 @@ async fn patch(
     params: &PatchParams,
     patch: &Patch<&Value>,
 ) -> Result<Written, RequestError> {
-    let request = address(kind, id).patch(&id.name, params, patch).map_err(|error| refused(&error))?;
+    let request = address(kind, id)
+        .patch(&id.name, params, patch)
+        .map_err(|error| refused(&error))?;
     let (status, metadata) = metadata(client, request).await?;
-    Ok(Written { metadata, created: status == StatusCode::CREATED })
+    Ok(Written {
+        metadata,
+        created: status == StatusCode::CREATED,
+    })
 }
 
 /// Metadata of an object; `None` when it does not exist.
 pub async fn read(client: &Client, kind: &Kind, id: &ObjectId) -> Result<Option<ObjectMeta>, RequestError> {
-    let request = address(kind, id).get(&id.name, &GetParams::default()).map_err(|error| refused(&error))?;
+    let request = address(kind, id)
+        .get(&id.name, &GetParams::default())
+        .map_err(|error| refused(&error))?;
     match metadata(client, request).await {
         Ok((_, metadata)) => Ok(Some(metadata)),
         Err(RequestError::NotFound(_) | RequestError::NamespaceMissing(_)) => Ok(None),
@@ -97,15 +114,27 @@ pub async fn read(client: &Client, kind: &Kind, id: &ObjectId) -> Result<Option<
 
 /// Deletes exactly the object that was read as `metadata`, its dependents in the background.
 /// An object that is gone already, or was replaced by another, counts as deleted.
-pub async fn delete(client: &Client, kind: &Kind, id: &ObjectId, metadata: &ObjectMeta) -> Result<(), RequestError> {
-    let preconditions =
-        Preconditions { uid: metadata.uid.clone(), resource_version: metadata.resource_version.clone() };
-    let mut params = DeleteParams { propagation_policy: Some(PropagationPolicy::Background), ..DeleteParams::default() };
+pub async fn delete(
+    client: &Client,
+    kind: &Kind,
+    id: &ObjectId,
+    metadata: &ObjectMeta,
+) -> Result<(), RequestError> {
+    let preconditions = Preconditions {
+        uid: metadata.uid.clone(),
+        resource_version: metadata.resource_version.clone(),
+    };
+    let mut params = DeleteParams {
+        propagation_policy: Some(PropagationPolicy::Background),
+        ..DeleteParams::default()
+    };
     params.preconditions = Some(kube::api::Preconditions {
         uid: preconditions.uid,
         resource_version: preconditions.resource_version,
     });
-    let request = address(kind, id).delete(&id.name, &params).map_err(|error| refused(&error))?;
+    let request = address(kind, id)
+        .delete(&id.name, &params)
+        .map_err(|error| refused(&error))?;
     match send(client, request).await {
         Ok(_) | Err(RequestError::NotFound(_)) => Ok(()),
         Err(error) => Err(error),
@@ -118,7 +147,10 @@ fn address(kind: &Kind, id: &ObjectId) -> Request {
 }
 
 fn refused(error: &kube::core::request::Error) -> RequestError {
-    RequestError::Refused { code: 0, message: error.to_string() }
+    RequestError::Refused {
+        code: 0,
+        message: error.to_string(),
+    }
 }
 
 async fn metadata(
@@ -129,10 +161,13 @@ async fn metadata(
     struct Partial {
         metadata: ObjectMeta,
     }
-    request.headers_mut().insert(header::ACCEPT, HeaderValue::from_static(METADATA));
+    request
+        .headers_mut()
+        .insert(header::ACCEPT, HeaderValue::from_static(METADATA));
     let (status, body) = send(client, request).await?;
-    let partial: Partial = serde_json::from_slice(&body)
-        .map_err(|error| RequestError::Unavailable(format!("the API server's answer is not understood: {error}")))?;
+    let partial: Partial = serde_json::from_slice(&body).map_err(|error| {
+        RequestError::Unavailable(format!("the API server's answer is not understood: {error}"))
+    })?;
     Ok((status, partial.metadata))
 }
 
@@ -141,15 +176,30 @@ async fn send(
     request: http::Request<Vec<u8>>,
 ) -> Result<(StatusCode, bytes::Bytes), RequestError> {
     let exchange = async {
-        let response = client.send(request.map(Body::from)).await.map_err(|error| unavailable(&error))?;
+        let response = client
+            .send(request.map(Body::from))
+            .await
+            .map_err(|error| unavailable(&error))?;
         let status = response.status();
-        let body = response.into_body().collect().await.map_err(|error| unavailable(&error))?.to_bytes();
+        let body = response
+            .into_body()
+            .collect()
+            .await
+            .map_err(|error| unavailable(&error))?
+            .to_bytes();
         Ok::<_, RequestError>((status, body))
     };
-    let (status, body) = tokio::time::timeout(TIMEOUT, exchange)
-        .await
-        .map_err(|_| RequestError::Unavailable(format!("the API server did not answer within {} s", TIMEOUT.as_secs())))??;
-    if status.is_success() { Ok((status, body)) } else { Err(failure(status, &body)) }
+    let (status, body) = tokio::time::timeout(TIMEOUT, exchange).await.map_err(|_| {
+        RequestError::Unavailable(format!(
+            "the API server did not answer within {} s",
+            TIMEOUT.as_secs()
+        ))
+    })??;
+    if status.is_success() {
+        Ok((status, body))
+    } else {
+        Err(failure(status, &body))
+    }
 }
 
 fn unavailable(error: &dyn std::error::Error) -> RequestError {

@@ -4,7 +4,7 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use futures::{StreamExt as _, pin_mut};
@@ -17,7 +17,10 @@ use kube::{
         watcher::{self, Event},
     },
 };
-use tokio::{sync::mpsc, task::AbortHandle};
+use tokio::{
+    sync::{mpsc, watch},
+    task::AbortHandle,
+};
 
 use super::{
     kinds::Kind,
@@ -33,32 +36,80 @@ pub struct Watches {
     client: Client,
     live: Arc<Live>,
     wake: mpsc::UnboundedSender<Owner>,
-    running: Mutex<HashMap<(String, String), AbortHandle>>,
+    running: Mutex<HashMap<(String, String), Running>>,
 }
+
+struct Running {
+    task: AbortHandle,
+    listed: watch::Receiver<bool>,
+}
+
+/// How long to wait for the first list of a kind: where listing is forbidden it never comes.
+const FIRST_LIST: Duration = Duration::from_secs(10);
 
 impl Watches {
     /// No watch runs yet. `wake` receives the Kustomizations that have to look at their objects.
     pub fn new(client: Client, live: Arc<Live>, wake: mpsc::UnboundedSender<Owner>) -> Self {
-        Self { client, live, wake, running: Mutex::default() }
+        Self {
+            client,
+            live,
+            wake,
+            running: Mutex::default(),
+        }
     }
 
-    /// Watches a kind from now on, if it is not watched already.
-    pub fn ensure(&self, kind: &Kind) {
+    /// Watches a kind from now on, if it is not watched already. The returned future ends when its objects have been
+    /// listed once, or when that takes too long.
+    pub fn ensure(&self, kind: &Kind) -> impl Future<Output = ()> + Send + use<> {
         let key = (kind.resource.group.clone(), kind.resource.kind.clone());
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        if running.get(&key).is_some_and(|task| !task.is_finished()) {
-            return;
+        let known = running
+            .get(&key)
+            .filter(|running| !running.task.is_finished())
+            .map(|r| r.listed.clone());
+        let mut listed = known.unwrap_or_else(|| {
+            let api = Api::<PartialObjectMeta<DynamicObject>>::all_with(self.client.clone(), &kind.resource);
+            let (sender, listed) = watch::channel(false);
+            let task = tokio::spawn(follow(
+                api,
+                kind.clone(),
+                Arc::clone(&self.live),
+                self.wake.clone(),
+                sender,
+            ));
+            running.insert(
+                key,
+                Running {
+                    task: task.abort_handle(),
+                    listed: listed.clone(),
+                },
+            );
+            listed
+        });
+        async move {
+            let wait = listed.wait_for(|&listed| listed);
+            if tokio::time::timeout(FIRST_LIST, wait).await.is_err() {
+                tracing::warn!("a kind could not be listed: drift of its objects is not noticed");
+            }
         }
-        let api = Api::<PartialObjectMeta<DynamicObject>>::all_with(self.client.clone(), &kind.resource);
-        let task = tokio::spawn(follow(api, kind.clone(), Arc::clone(&self.live), self.wake.clone()));
-        running.insert(key, task.abort_handle());
+    }
+
+    /// Asks the Kustomization to look at its objects again.
+    pub fn wake(&self, owner: &Owner) {
+        // `Err`: the process is stopping.
+        drop(self.wake.send(owner.clone()));
     }
 }
 
 impl Drop for Watches {
     fn drop(&mut self) {
-        for task in self.running.lock().unwrap_or_else(PoisonError::into_inner).values() {
-            task.abort();
+        for running in self
+            .running
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+        {
+            running.task.abort();
         }
     }
 }
@@ -68,6 +119,7 @@ async fn follow(
     kind: Kind,
     live: Arc<Live>,
     wake: mpsc::UnboundedSender<Owner>,
+    first_list: watch::Sender<bool>,
 ) {
     let (group, name) = (&kind.resource.group, &kind.resource.kind);
     let config = watcher::Config::default().labels(OWNER_NAME).page_size(PAGE);
@@ -102,9 +154,14 @@ async fn follow(
                         tell(Some(owner));
                     }
                 }
+                first_list.send_replace(true);
             }
-            Ok(Event::Apply(object)) => tell(live.seen(&identify(&object), &object.metadata, Presence::Present)),
-            Ok(Event::Delete(object)) => tell(live.seen(&identify(&object), &object.metadata, Presence::Gone)),
+            Ok(Event::Apply(object)) => {
+                tell(live.seen(&identify(&object), &object.metadata, Presence::Present))
+            }
+            Ok(Event::Delete(object)) => {
+                tell(live.seen(&identify(&object), &object.metadata, Presence::Gone))
+            }
             Err(error) => tracing::debug!(%error, kind = name, "a watch is interrupted and will go on"),
         }
     }

@@ -19,7 +19,7 @@ use std::{
     },
 };
 
-use gix_hash::{Kind, ObjectId};
+use gix_hash::Kind;
 use gix_object::{Exists, FindHeader};
 use gix_odb::store::init::{Options, Slots};
 use gix_pack::cache::lru::MemoryCappedHashmap;
@@ -143,8 +143,8 @@ impl Generation {
         tips.push(commit);
         let forgotten = tips.len().saturating_sub(TIPS);
         tips.drain(..forgotten);
-        let lines: String = tips.iter().map(|tip| format!("{tip}\n")).collect();
-        self.replace("tips", &lines)
+        let lines: Vec<String> = tips.iter().map(ToString::to_string).collect();
+        self.replace("tips", &(lines.join("\n") + "\n"))
     }
 
     /// Before a fetch: leaves only those commits in `shallow` that are still remembered, so that the list that goes
@@ -155,9 +155,8 @@ impl Generation {
         };
         let tips = self.tips();
         let kept: String = text
-            .lines()
-            .filter(|line| ObjectId::from_hex(line.as_bytes()).is_ok_and(|id| tips.contains(&CommitId(id))))
-            .map(|line| format!("{line}\n"))
+            .split_inclusive('\n')
+            .filter(|line| line.trim_end().parse().is_ok_and(|commit| tips.contains(&commit)))
             .collect();
         if kept.is_empty() {
             return fs::remove_file(self.shallow_file())

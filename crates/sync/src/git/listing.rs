@@ -306,14 +306,16 @@ fn follow(reader: &Reader<'_>, path: &str, target: BlobId) -> Result<Followed, G
     let mut links = 1;
     while let Some(part) = todo.pop() {
         match part.as_str() {
-            "" | "." => continue,
             ".." if reached.pop().is_none() => {
                 return nowhere("the symbolic link leads out of the repository");
             }
-            ".." => continue,
+            "" | "." | ".." => continue,
             _ => {}
         }
-        let tree = find_tree(reader, &RepoPath::parse(&reached.join("/"))?)?;
+        let Ok(directory) = RepoPath::parse(&reached.join("/")) else {
+            return nowhere("the symbolic link leads through a name with control characters");
+        };
+        let tree = find_tree(reader, &directory)?;
         let entries = match tree {
             Some(tree) => checked_entries(reader, tree, &reached.join("/"))?,
             None => return nowhere("the symbolic link leads to nothing"),

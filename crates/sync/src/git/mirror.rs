@@ -57,13 +57,12 @@ impl Mirrors {
         let key = remote.fingerprint();
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.retain(|_, mirror| mirror.strong_count() > 0);
-        let shared = match open.get(&key).and_then(Weak::upgrade) {
-            Some(shared) => shared,
-            None => {
-                let shared = Arc::new(Shared::open(self.directory.join(&key))?);
-                open.insert(key, Arc::downgrade(&shared));
-                shared
-            }
+        let shared = if let Some(shared) = open.get(&key).and_then(Weak::upgrade) {
+            shared
+        } else {
+            let shared = Arc::new(Shared::open(self.directory.join(&key))?);
+            open.insert(key, Arc::downgrade(&shared));
+            shared
         };
         Ok(Mirror {
             remote,

@@ -29,9 +29,8 @@ impl RepoPath {
         let mut parts: Vec<&str> = Vec::new();
         for part in path.split('/') {
             match part {
-                "" | "." => {}
                 ".." if parts.pop().is_none() => return refused("it leads out of the repository"),
-                ".." => {}
+                "" | "." | ".." => {}
                 part => parts.push(part),
             }
         }

@@ -145,7 +145,7 @@ impl Reference {
 fn checked(name: String) -> Result<String, GitError> {
     let bad = name.starts_with(['-', '/'])
         || name.ends_with(['/', '.'])
-        || name.ends_with(".lock")
+        || name.rsplit_once('.').is_some_and(|(_, last)| last == "lock")
         || name.contains("..")
         || name.contains("//")
         || name.contains("@{")

@@ -8,7 +8,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 use super::GitError;
 
 /// The default of `spec.timeout`.
-pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Whether `file://` URLs are taken. They read any repository the process can read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -309,11 +309,9 @@ impl Remote {
         if let Some(ca) = &self.tls.ca {
             ["ca", ca].into_iter().for_each(&mut part);
         }
-        hash.finalize()
-            .iter()
-            .take(16)
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        let hash = hash.finalize();
+        let half: [u8; 16] = std::array::from_fn(|at| hash.get(at).copied().unwrap_or_default());
+        format!("{:032x}", u128::from_be_bytes(half))
     }
 }
 

@@ -22,9 +22,28 @@ pub struct Manifest {
     pub name: String,
     /// Digest of its content.
     pub digest: ContentDigest,
+    /// How it wants to be applied.
+    pub policy: ApplyPolicy,
     /// Where in the file it stands.
     pub place: Place,
 }
+
+/// How an object is applied: the label or annotation `kustomize.toolkit.fluxcd.io/ssa`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ApplyPolicy {
+    /// Fields of `kubectl` and Flux are taken over when the object is adopted.
+    #[default]
+    Override,
+    /// Fields of others stay theirs.
+    Merge,
+    /// It is only made, never changed.
+    IfNotPresent,
+    /// It is neither applied nor deleted; `kustomize.toolkit.fluxcd.io/reconcile: disabled` says the same.
+    Ignore,
+}
+
+/// Prefix of the labels and annotations by which a single object says how it wants to be treated.
+pub const POLICY_PREFIX: &str = "kustomize.toolkit.fluxcd.io/";
 
 /// Where in a file an object stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,12 +83,20 @@ pub fn parse(content: &[u8]) -> Parsed {
         Ok(text) => text,
         Err(error) => {
             let message = format!("the file is not UTF-8 (byte {})", error.valid_up_to());
-            parsed.flaws.push(Flaw { document: 0, line: 0, message });
+            parsed.flaws.push(Flaw {
+                document: 0,
+                line: 0,
+                message,
+            });
             return parsed;
         }
     };
     for document in yaml::documents(text) {
-        let place = Place { document: document.number, line: document.line, item: None };
+        let place = Place {
+            document: document.number,
+            line: document.line,
+            item: None,
+        };
         match document.content {
             Ok(content) => object(&content, place, &mut parsed),
             Err(error) => parsed.flaws.push(Flaw {
@@ -85,7 +112,9 @@ pub fn parse(content: &[u8]) -> Parsed {
 /// The body of the object at `place`, as Git has it.
 pub fn body(content: &[u8], place: Place) -> Option<Value> {
     let text = std::str::from_utf8(content).ok()?;
-    let document = yaml::documents(text).into_iter().find(|d| d.number == place.document)?;
+    let document = yaml::documents(text)
+        .into_iter()
+        .find(|d| d.number == place.document)?;
     let content = document.content.ok()?;
     match place.item {
         None => Some(content),
@@ -96,9 +125,17 @@ pub fn body(content: &[u8], place: Place) -> Option<Value> {
 fn object(content: &Value, place: Place, parsed: &mut Parsed) {
     let text = |key: &str| content.get(key).and_then(Value::as_str).unwrap_or_default();
     let (api_version, kind) = (text("apiVersion"), text("kind"));
-    let mut flaw = |message: String| parsed.flaws.push(Flaw { document: place.document, line: place.line, message });
+    let mut flaw = |message: String| {
+        parsed.flaws.push(Flaw {
+            document: place.document,
+            line: place.line,
+            message,
+        })
+    };
     if !content.is_object() {
-        return flaw("not a Kubernetes object: a mapping with apiVersion, kind and metadata is expected".into());
+        return flaw(
+            "not a Kubernetes object: a mapping with apiVersion, kind and metadata is expected".into(),
+        );
     }
     if api_version.is_empty() || kind.is_empty() {
         let missing = if kind.is_empty() { "kind" } else { "apiVersion" };
@@ -108,10 +145,25 @@ fn object(content: &Value, place: Place, parsed: &mut Parsed) {
     }
     if kind.ends_with("List") && content.get("items").is_some_and(Value::is_array) {
         if place.item.is_some() {
-            return flaw(format!("a {kind} inside a List is not supported: write its items out"));
+            return flaw(format!(
+                "a {kind} inside a List is not supported: write its items out"
+            ));
         }
-        for (index, item) in content.get("items").and_then(Value::as_array).into_iter().flatten().enumerate() {
-            object(item, Place { item: Some(index), ..place }, parsed);
+        for (index, item) in content
+            .get("items")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .enumerate()
+        {
+            object(
+                item,
+                Place {
+                    item: Some(index),
+                    ..place
+                },
+                parsed,
+            );
         }
         return;
     }
@@ -126,14 +178,19 @@ fn object(content: &Value, place: Place, parsed: &mut Parsed) {
         ));
     }
     let empty = Map::new();
-    let metadata = content.get("metadata").and_then(Value::as_object).unwrap_or(&empty);
+    let metadata = content
+        .get("metadata")
+        .and_then(Value::as_object)
+        .unwrap_or(&empty);
     let field = |key: &str| metadata.get(key).and_then(Value::as_str).unwrap_or_default();
     let (name, namespace) = (field("name"), field("namespace"));
     if name.is_empty() {
         return flaw(if field("generateName").is_empty() {
             format!("the {kind} has no metadata.name (a string)")
         } else {
-            format!("the {kind} has metadata.generateName, which would make a new object at every apply: give it a name")
+            format!(
+                "the {kind} has metadata.generateName, which would make a new object at every apply: give it a name"
+            )
         });
     }
     if let Some(message) = forged(api_version, kind, name, namespace) {
@@ -144,18 +201,46 @@ fn object(content: &Value, place: Place, parsed: &mut Parsed) {
         namespace: namespace.to_owned(),
         name: name.to_owned(),
         digest: digest(content),
+        policy: policy(metadata),
         place,
     });
+}
+
+fn policy(metadata: &Map<String, Value>) -> ApplyPolicy {
+    let says = |key: &str, value: &str| {
+        ["labels", "annotations"].iter().any(|kind| {
+            let text = metadata
+                .get(*kind)
+                .and_then(|map| map.get(format!("{POLICY_PREFIX}{key}")));
+            text.and_then(Value::as_str)
+                .is_some_and(|text| text.eq_ignore_ascii_case(value))
+        })
+    };
+    if says("reconcile", "disabled") || says("ssa", "Ignore") {
+        ApplyPolicy::Ignore
+    } else if says("ssa", "IfNotPresent") {
+        ApplyPolicy::IfNotPresent
+    } else if says("ssa", "Merge") {
+        ApplyPolicy::Merge
+    } else {
+        ApplyPolicy::Override
+    }
 }
 
 /// Names end up in URL paths and in inventory entries, where `_` separates: what could forge either is refused.
 fn forged(api_version: &str, kind: &str, name: &str, namespace: &str) -> Option<String> {
     let path_safe = |text: &str| {
-        !text.contains(['/', '%', '?', '#', ' ']) && !text.chars().any(char::is_control) && text != "." && text != ".."
+        !text.contains(['/', '%', '?', '#', ' '])
+            && !text.chars().any(char::is_control)
+            && text != "."
+            && text != ".."
     };
     let (what, text) = if !kind.chars().all(|c| c.is_ascii_alphanumeric()) {
         ("kind", kind)
-    } else if !api_version.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '/')) {
+    } else if !api_version
+        .chars()
+        .all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '/'))
+    {
         ("apiVersion", api_version)
     } else if !path_safe(name) || name.contains("__") || name.starts_with('_') || name.ends_with('_') {
         ("metadata.name", name)
@@ -186,21 +271,31 @@ pub struct Overlay {
 }
 
 /// What the server owns and a manifest (an exported one, usually) may still carry.
-const SERVER_FIELDS: [&str; 6] =
-    ["creationTimestamp", "generation", "managedFields", "resourceVersion", "selfLink", "uid"];
+const SERVER_FIELDS: [&str; 6] = [
+    "creationTimestamp",
+    "generation",
+    "managedFields",
+    "resourceVersion",
+    "selfLink",
+    "uid",
+];
 
 /// The body to apply: overlay set, server-owned fields left out, a Secret's `stringData` as `data`
 /// (server-side apply cannot own a write-only field).
 pub fn finish(mut object: Value, namespace: &str, overlay: &Overlay) -> Value {
     let is_secret = object.get("kind").is_some_and(|kind| kind == "Secret")
         && object.get("apiVersion").is_some_and(|version| version == "v1");
-    let Some(root) = object.as_object_mut() else { return object };
+    let Some(root) = object.as_object_mut() else {
+        return object;
+    };
     root.remove("status");
     if is_secret {
         encode_string_data(root);
     }
     let metadata = root.entry("metadata").or_insert_with(|| json!({}));
-    let Some(metadata) = metadata.as_object_mut() else { return object };
+    let Some(metadata) = metadata.as_object_mut() else {
+        return object;
+    };
     for field in SERVER_FIELDS {
         metadata.remove(field);
     }
@@ -217,7 +312,11 @@ pub fn finish(mut object: Value, namespace: &str, overlay: &Overlay) -> Value {
             continue;
         }
         if let Some(map) = metadata.entry(field).or_insert_with(|| json!({})).as_object_mut() {
-            map.extend(extra.iter().map(|(key, value)| (key.clone(), Value::from(value.as_str()))));
+            map.extend(
+                extra
+                    .iter()
+                    .map(|(key, value)| (key.clone(), Value::from(value.as_str()))),
+            );
         }
     }
     object
@@ -227,7 +326,12 @@ fn encode_string_data(secret: &mut Map<String, Value>) {
     use base64::Engine as _;
     // A value that is no string stays, so that the API server names it.
     let strings = |data: &Map<String, Value>| data.values().all(Value::is_string);
-    let Some(plain) = secret.get("stringData").and_then(Value::as_object).filter(|data| strings(data)).cloned() else {
+    let Some(plain) = secret
+        .get("stringData")
+        .and_then(Value::as_object)
+        .filter(|data| strings(data))
+        .cloned()
+    else {
         return;
     };
     secret.remove("stringData");
@@ -237,7 +341,8 @@ fn encode_string_data(secret: &mut Map<String, Value>) {
     }
     if let Some(data) = data.as_object_mut() {
         for (key, value) in plain {
-            let encoded = base64::engine::general_purpose::STANDARD.encode(value.as_str().unwrap_or_default());
+            let encoded =
+                base64::engine::general_purpose::STANDARD.encode(value.as_str().unwrap_or_default());
             data.insert(key, encoded.into());
         }
     }

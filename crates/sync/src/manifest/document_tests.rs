@@ -3,7 +3,11 @@ use serde_json::json;
 use super::*;
 
 fn flaws(text: &str) -> Vec<String> {
-    parse(text.as_bytes()).flaws.into_iter().map(|flaw| flaw.message).collect()
+    parse(text.as_bytes())
+        .flaws
+        .into_iter()
+        .map(|flaw| flaw.message)
+        .collect()
 }
 
 #[test]
@@ -17,7 +21,15 @@ fn objects_and_lists_are_found_with_their_places() {
     let found: Vec<_> = parsed
         .manifests
         .iter()
-        .map(|m| (m.gvk.kind.as_str(), m.name.as_str(), m.place.document, m.place.line, m.place.item))
+        .map(|m| {
+            (
+                m.gvk.kind.as_str(),
+                m.name.as_str(),
+                m.place.document,
+                m.place.line,
+                m.place.item,
+            )
+        })
         .collect();
     assert_eq!(
         found,
@@ -45,24 +57,54 @@ fn what_is_no_object_is_named() {
         ("kind: X\nmetadata: {name: a}\n", "apiVersion is missing"),
         ("apiVersion: v1\nmetadata: {name: a}\n", "kind is missing"),
         ("apiVersion: v1\nkind: Pod\n", "no metadata.name"),
-        ("apiVersion: v1\nkind: Pod\nmetadata: {name: 12}\n", "no metadata.name"),
-        ("apiVersion: v1\nkind: Pod\nmetadata: {generateName: a-}\n", "generateName"),
-        ("apiVersion: v1\nkind: Pod\nmetadata: {name: ../../x}\n", "not a valid name"),
-        ("apiVersion: v1\nkind: Pod\nmetadata: {name: a__b}\n", "not a valid name"),
-        ("apiVersion: v1\nkind: Pod\nmetadata: {name: a, namespace: x_y}\n", "not a valid name"),
-        ("apiVersion: v1\nkind: Po_d\nmetadata: {name: a}\n", "not a valid name"),
-        ("apiVersion: v1\nkind: Secret\nmetadata: {name: a}\nsops: {}\n", "SOPS"),
-        ("apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n", "not supported yet"),
+        (
+            "apiVersion: v1\nkind: Pod\nmetadata: {name: 12}\n",
+            "no metadata.name",
+        ),
+        (
+            "apiVersion: v1\nkind: Pod\nmetadata: {generateName: a-}\n",
+            "generateName",
+        ),
+        (
+            "apiVersion: v1\nkind: Pod\nmetadata: {name: ../../x}\n",
+            "not a valid name",
+        ),
+        (
+            "apiVersion: v1\nkind: Pod\nmetadata: {name: a__b}\n",
+            "not a valid name",
+        ),
+        (
+            "apiVersion: v1\nkind: Pod\nmetadata: {name: a, namespace: x_y}\n",
+            "not a valid name",
+        ),
+        (
+            "apiVersion: v1\nkind: Po_d\nmetadata: {name: a}\n",
+            "not a valid name",
+        ),
+        (
+            "apiVersion: v1\nkind: Secret\nmetadata: {name: a}\nsops: {}\n",
+            "SOPS",
+        ),
+        (
+            "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n",
+            "not supported yet",
+        ),
     ] {
         let flaws = flaws(text);
-        assert!(flaws.len() == 1 && flaws[0].contains(expected), "{text}: {flaws:?}");
+        assert!(
+            flaws.len() == 1 && flaws[0].contains(expected),
+            "{text}: {flaws:?}"
+        );
     }
     assert_eq!(parse(&[0xff, 0xfe]).flaws.len(), 1);
 }
 
 #[test]
 fn a_finished_body_carries_the_overlay_and_nothing_of_the_servers() {
-    let overlay = Overlay { labels: [("owner".to_owned(), "me".to_owned())].into(), annotations: [].into() };
+    let overlay = Overlay {
+        labels: [("owner".to_owned(), "me".to_owned())].into(),
+        annotations: [].into(),
+    };
     let body = finish(
         json!({
             "apiVersion": "v1", "kind": "Secret",
@@ -84,7 +126,25 @@ fn a_finished_body_carries_the_overlay_and_nothing_of_the_servers() {
 
 #[test]
 fn the_body_of_a_place_is_found_again() {
-    let text = b"apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: ConfigMap, metadata: {name: a}}\n";
+    let text =
+        b"apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: ConfigMap, metadata: {name: a}}\n";
     let place = parse(text).manifests[0].place;
     assert_eq!(body(text, place).unwrap()["metadata"]["name"], "a");
+}
+
+#[test]
+fn an_object_says_how_it_wants_to_be_applied() {
+    for (key, value, policy) in [
+        ("ssa", "merge", ApplyPolicy::Merge),
+        ("ssa", "IfNotPresent", ApplyPolicy::IfNotPresent),
+        ("reconcile", "Disabled", ApplyPolicy::Ignore),
+        ("ssa", "nonsense", ApplyPolicy::Override),
+    ] {
+        for kind in ["labels", "annotations"] {
+            let text = format!(
+                "{{apiVersion: v1, kind: Pod, metadata: {{name: a, {kind}: {{{POLICY_PREFIX}{key}: {value}}}}}}}"
+            );
+            assert_eq!(parse(text.as_bytes()).manifests[0].policy, policy, "{text}");
+        }
+    }
 }

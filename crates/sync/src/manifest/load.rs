@@ -1,12 +1,12 @@
 //! Pure: from the files of a path to what Git wants, with everything that is wrong.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap},
     fmt,
     sync::Arc,
 };
 
-use super::{ContentDigest, Flaw, Manifest, Parsed, Place, parse};
+use super::{ApplyPolicy, ContentDigest, Flaw, Manifest, Parsed, Place, parse};
 use crate::{git::BlobId, object::Gvk};
 
 /// A manifest file of a source.
@@ -52,6 +52,8 @@ pub struct Wanted {
     pub name: String,
     /// Digest of its content.
     pub digest: ContentDigest,
+    /// How it wants to be applied.
+    pub policy: ApplyPolicy,
     /// Where it comes from.
     pub origin: Origin,
 }
@@ -104,13 +106,18 @@ pub fn load(
             match read(file) {
                 Ok(content) => Arc::new(parse(&content)),
                 Err(message) => {
-                    desired.unreadable.push(Problem { at: file.path.to_string(), message });
+                    desired.unreadable.push(Problem {
+                        at: file.path.to_string(),
+                        message,
+                    });
                     continue;
                 }
             }
         };
         used.insert(file.blob, Arc::clone(&parsed));
-        desired.unreadable.extend(parsed.flaws.iter().map(|flaw| problem(file, flaw)));
+        desired
+            .unreadable
+            .extend(parsed.flaws.iter().map(|flaw| problem(file, flaw)));
         for manifest in &parsed.manifests {
             let wanted = wanted(file, manifest);
             let key = (
@@ -125,7 +132,10 @@ pub fn load(
                     "{} {:?} stands already in {earlier}, which is the one that counts: remove one of them",
                     wanted.gvk.kind, wanted.name
                 );
-                desired.problems.push(Problem { at: wanted.origin.to_string(), message });
+                desired.problems.push(Problem {
+                    at: wanted.origin.to_string(),
+                    message,
+                });
             } else {
                 first.insert(key, desired.objects.len());
                 desired.objects.push(wanted);
@@ -143,7 +153,11 @@ fn wanted(file: &SourceFile, manifest: &Manifest) -> Wanted {
         namespace: manifest.namespace.clone(),
         name: manifest.name.clone(),
         digest: manifest.digest,
-        origin: Origin { file: file.clone(), place: manifest.place },
+        policy: manifest.policy,
+        origin: Origin {
+            file: file.clone(),
+            place: manifest.place,
+        },
     }
 }
 
@@ -153,19 +167,22 @@ fn problem(file: &SourceFile, flaw: &Flaw) -> Problem {
         (line, 0 | 1) => format!("{}:{line}", file.path),
         (line, document) => format!("{}:{line} (document {document})", file.path),
     };
-    Problem { at, message: flaw.message.clone() }
+    Problem {
+        at,
+        message: flaw.message.clone(),
+    }
 }
 
 fn summary(desired: &Desired) -> ContentDigest {
     let objects: BTreeMap<String, String> = desired
         .objects
         .iter()
-        .map(|o| (format!("{} {}/{}", o.gvk, o.namespace, o.name), o.digest.iter().map(|b| format!("{b:02x}")).collect()))
+        .map(|o| {
+            (
+                format!("{} {}/{}", o.gvk, o.namespace, o.name),
+                o.digest.iter().map(|b| format!("{b:02x}")).collect(),
+            )
+        })
         .collect();
     super::digest(&serde_json::json!(objects))
-}
-
-/// The kinds that are wanted.
-pub fn kinds(desired: &Desired) -> HashSet<&Gvk> {
-    desired.objects.iter().map(|object| &object.gvk).collect()
 }

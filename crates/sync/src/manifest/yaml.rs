@@ -55,7 +55,11 @@ pub fn documents(text: &str) -> Vec<Document> {
             }
             Ok((Event::DocumentEnd, _)) => {
                 if let Some((line, content)) = std::mem::take(&mut builder).finish() {
-                    documents.push(Document { number, line, content: Ok(content) });
+                    documents.push(Document {
+                        number,
+                        line,
+                        content: Ok(content),
+                    });
                 }
                 continue;
             }
@@ -67,7 +71,11 @@ pub fn documents(text: &str) -> Vec<Document> {
             let line = builder.first_line.unwrap_or(error.line);
             // A syntax error before the document's start event belongs to a document of its own.
             number = number.max(1);
-            documents.push(Document { number, line, content: Err(error) });
+            documents.push(Document {
+                number,
+                line,
+                content: Err(error),
+            });
             builder = Builder::default();
             match parser.proceed_next_document() {
                 Ok(true) => {}
@@ -80,18 +88,31 @@ pub fn documents(text: &str) -> Vec<Document> {
 
 fn scan_error(error: &ScanError) -> YamlError {
     let mark = error.marker();
-    YamlError { line: mark.line(), column: mark.col() + 1, message: error.info() }
+    YamlError {
+        line: mark.line(),
+        column: mark.col() + 1,
+        message: error.info(),
+    }
 }
 
 type Position = (usize, usize);
 
 fn fail<T>((line, column): Position, message: impl Into<String>) -> Result<T, YamlError> {
-    Err(YamlError { line, column, message: message.into() })
+    Err(YamlError {
+        line,
+        column,
+        message: message.into(),
+    })
 }
 
 enum Frame {
     Sequence(Vec<Value>, usize),
-    Mapping { entries: Map<String, Value>, key: Option<String>, merged: Vec<Value>, anchor: usize },
+    Mapping {
+        entries: Map<String, Value>,
+        key: Option<String>,
+        merged: Vec<Value>,
+        anchor: usize,
+    },
 }
 
 #[derive(Default)]
@@ -131,13 +152,23 @@ impl Builder {
             }
             Event::MappingStart(_, anchor, _) => {
                 self.key_must_be_scalar(at)?;
-                self.stack.push(Frame::Mapping { entries: Map::new(), key: None, merged: Vec::new(), anchor });
+                self.stack.push(Frame::Mapping {
+                    entries: Map::new(),
+                    key: None,
+                    merged: Vec::new(),
+                    anchor,
+                });
                 Ok(())
             }
             Event::SequenceEnd | Event::MappingEnd => {
                 let (value, anchor) = match self.stack.pop() {
                     Some(Frame::Sequence(items, anchor)) => (Value::Array(items), anchor),
-                    Some(Frame::Mapping { mut entries, merged, anchor, .. }) => {
+                    Some(Frame::Mapping {
+                        mut entries,
+                        merged,
+                        anchor,
+                        ..
+                    }) => {
                         merge(&mut entries, merged, at)?;
                         (Value::Object(entries), anchor)
                     }
@@ -153,7 +184,13 @@ impl Builder {
     fn charge(&mut self, cost: usize, at: Position) -> Result<(), YamlError> {
         self.expanded = self.expanded.saturating_add(cost);
         if self.expanded > MAX_EXPANDED {
-            return fail(at, format!("the document expands to more than {} MiB, which no API server takes", MAX_EXPANDED >> 20));
+            return fail(
+                at,
+                format!(
+                    "the document expands to more than {} MiB, which no API server takes",
+                    MAX_EXPANDED >> 20
+                ),
+            );
         }
         Ok(())
     }
@@ -169,7 +206,9 @@ impl Builder {
 
     fn key_must_be_scalar(&self, at: Position) -> Result<(), YamlError> {
         match self.stack.last() {
-            Some(Frame::Mapping { key: None, .. }) => fail(at, "a mapping key must be a string, a number or a boolean"),
+            Some(Frame::Mapping { key: None, .. }) => {
+                fail(at, "a mapping key must be a string, a number or a boolean")
+            }
             _ => Ok(()),
         }
     }
@@ -178,7 +217,9 @@ impl Builder {
         match self.stack.last_mut() {
             None => self.root = Some(value),
             Some(Frame::Sequence(items, _)) => items.push(value),
-            Some(Frame::Mapping { entries, key, merged, .. }) => match key.take() {
+            Some(Frame::Mapping {
+                entries, key, merged, ..
+            }) => match key.take() {
                 None => *key = Some(key_text(value, at)?),
                 Some(name) if name == MERGE => merged.push(value),
                 Some(name) => {
@@ -225,7 +266,10 @@ fn cost(value: &Value) -> usize {
     NODE + match value {
         Value::String(text) => text.len(),
         Value::Array(items) => items.iter().map(cost).sum(),
-        Value::Object(entries) => entries.iter().map(|(key, value)| key.len() + NODE + cost(value)).sum(),
+        Value::Object(entries) => entries
+            .iter()
+            .map(|(key, value)| key.len() + NODE + cost(value))
+            .sum(),
         _ => 0,
     }
 }
@@ -239,8 +283,16 @@ fn key_text(key: Value, at: Position) -> Result<String, YamlError> {
     }
 }
 
-fn scalar(text: Cow<'_, str>, style: ScalarStyle, tag: Option<&Tag>, at: Position) -> Result<Value, YamlError> {
-    match tag.map(|tag| tag.core_suffix().map_or_else(|| tag.original(), str::to_owned)).as_deref() {
+fn scalar(
+    text: Cow<'_, str>,
+    style: ScalarStyle,
+    tag: Option<&Tag>,
+    at: Position,
+) -> Result<Value, YamlError> {
+    match tag
+        .map(|tag| tag.core_suffix().map_or_else(|| tag.original(), str::to_owned))
+        .as_deref()
+    {
         None if style == ScalarStyle::Plain => plain(text, at),
         // `!` and `!!str` say: take it literally. Binary is base64 text already.
         None | Some("str" | "binary" | "!" | "") => Ok(Value::String(text.into_owned())),
@@ -252,7 +304,11 @@ fn scalar(text: Cow<'_, str>, style: ScalarStyle, tag: Option<&Tag>, at: Positio
                 "bool" => value.is_boolean(),
                 _ => value.is_null(),
             };
-            if fits { Ok(value) } else { fail(at, format!("the value is tagged !!{kind} but is not one")) }
+            if fits {
+                Ok(value)
+            } else {
+                fail(at, format!("the value is tagged !!{kind} but is not one"))
+            }
         }
         Some("timestamp") => Ok(Value::String(text.into_owned())),
         Some(other) => fail(at, format!("the tag {other} means nothing to Kubernetes")),
@@ -263,11 +319,14 @@ fn scalar(text: Cow<'_, str>, style: ScalarStyle, tag: Option<&Tag>, at: Positio
 fn plain(text: Cow<'_, str>, at: Position) -> Result<Value, YamlError> {
     match text.as_ref() {
         "" | "~" | "null" | "Null" | "NULL" => return Ok(Value::Null),
-        "y" | "Y" | "yes" | "Yes" | "YES" | "true" | "True" | "TRUE" | "on" | "On" | "ON" => return Ok(Value::Bool(true)),
+        "y" | "Y" | "yes" | "Yes" | "YES" | "true" | "True" | "TRUE" | "on" | "On" | "ON" => {
+            return Ok(Value::Bool(true));
+        }
         "n" | "N" | "no" | "No" | "NO" | "false" | "False" | "FALSE" | "off" | "Off" | "OFF" => {
             return Ok(Value::Bool(false));
         }
-        ".nan" | ".NaN" | ".NAN" | ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" | "-.inf" | "-.Inf" | "-.INF" => {
+        ".nan" | ".NaN" | ".NAN" | ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" | "-.inf"
+        | "-.Inf" | "-.INF" => {
             return fail(at, format!("{text} cannot be written as JSON"));
         }
         _ => {}
@@ -279,7 +338,11 @@ fn number(text: &str) -> Option<Number> {
     if !text.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '+' | '-' | '.')) {
         return None;
     }
-    let digits: Cow<'_, str> = if text.contains('_') { text.replace('_', "").into() } else { text.into() };
+    let digits: Cow<'_, str> = if text.contains('_') {
+        text.replace('_', "").into()
+    } else {
+        text.into()
+    };
     integer(&digits).or_else(|| float(&digits))
 }
 
@@ -302,13 +365,22 @@ fn integer(text: &str) -> Option<Number> {
         return None;
     }
     let magnitude = u64::from_str_radix(digits, radix).ok()?;
-    if negative { 0_i64.checked_sub_unsigned(magnitude).map(Number::from) } else { Some(Number::from(magnitude)) }
+    if negative {
+        0_i64.checked_sub_unsigned(magnitude).map(Number::from)
+    } else {
+        Some(Number::from(magnitude))
+    }
 }
 
 fn float(text: &str) -> Option<Number> {
     let unsigned = text.trim_start_matches(['+', '-']);
-    let has_digit = unsigned.split(['e', 'E']).next().is_some_and(|mantissa| mantissa.contains(|c: char| c.is_ascii_digit()));
-    let only = unsigned.chars().all(|c| c.is_ascii_digit() || matches!(c, '.' | 'e' | 'E' | '+' | '-'));
+    let has_digit = unsigned
+        .split(['e', 'E'])
+        .next()
+        .is_some_and(|mantissa| mantissa.contains(|c: char| c.is_ascii_digit()));
+    let only = unsigned
+        .chars()
+        .all(|c| c.is_ascii_digit() || matches!(c, '.' | 'e' | 'E' | '+' | '-'));
     if !has_digit || !only || text.len() - unsigned.len() > 1 {
         return None;
     }

@@ -69,7 +69,10 @@ fn a_broken_document_does_not_hide_the_next() {
 
 #[test]
 fn what_is_ambiguous_is_refused_with_its_place() {
-    assert_eq!(error("a: 1\nb: 2\na: 3\n"), "line 3, column 4: the key \"a\" is set twice in one mapping");
+    assert_eq!(
+        error("a: 1\nb: 2\na: 3\n"),
+        "line 3, column 4: the key \"a\" is set twice in one mapping"
+    );
     assert!(error("? [a]\n: b\n").contains("key must be"));
     assert!(error("a: .nan").contains("JSON"));
     assert!(error("a: !ruby/object x").contains("means nothing"));
@@ -86,7 +89,14 @@ fn bombs_end_quickly_with_an_error() {
     let begin = Instant::now();
     assert!(error(&aliases).contains("expands to more than"));
     assert!(error(&"[".repeat(100_000)).contains("line 1"));
-    assert!(error(&(0..100_000).map(|i| format!("{}a:\n", " ".repeat(i.min(400)))).collect::<String>()).contains("line"));
+    assert!(
+        error(
+            &(0..100_000)
+                .map(|i| format!("{}a:\n", " ".repeat(i.min(400))))
+                .collect::<String>()
+        )
+        .contains("line")
+    );
     let long = format!("a: '{}'", "x".repeat(5 << 20));
     assert!(error(&long).contains("expands to more than"));
     // Not a speed test: these inputs take hours where expansion or nesting is unbounded.

@@ -1,4 +1,11 @@
-use std::{collections::HashSet, sync::Barrier, thread};
+use std::{
+    collections::HashSet,
+    process::{Child, Command, Stdio},
+    sync::Barrier,
+    thread,
+};
+
+use plumbline_testkit::git::Fault;
 
 use super::*;
 
@@ -28,8 +35,12 @@ fn only_what_is_new_travels() {
     let world = World::new();
     for number in 0_u64..200 {
         // Nothing that compresses.
-        let noise: String = (0..30)
-            .map(|n| format!("{:x}\n", (number * 31 + n).wrapping_mul(0x9e37_79b9_7f4a_7c15)))
+        let noise: Vec<u8> = (0..60)
+            .flat_map(|n| {
+                (number * 61 + n)
+                    .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+                    .to_le_bytes()
+            })
             .collect();
         world
             .repository
@@ -150,6 +161,117 @@ fn what_a_killed_fetch_left_is_removed_and_the_rest_used() {
     sync(&mirror).unwrap();
 }
 
+/// The part of the next test that is killed runs in a process of its own: this test binary again, with this set to
+/// the storage directory and the URL.
+const FETCH_IN_CHILD: &str = "PLUMBLINE_TEST_FETCH";
+
+#[test]
+fn a_fetch_that_is_killed_anywhere_leaves_a_mirror_that_works() {
+    if let Ok(task) = std::env::var(FETCH_IN_CHILD) {
+        let (storage, url) = task.split_once('|').unwrap();
+        sync(
+            &Mirrors::new(Path::new(storage))
+                .unwrap()
+                .open(remote(url))
+                .unwrap(),
+        )
+        .unwrap();
+        return;
+    }
+    let world = World::new();
+    let mut state = 1_u64;
+    let mut killed = 0;
+    for round in 0_u64..12 {
+        for file in 0..20 {
+            let noise: Vec<u8> = (0..2000)
+                .flat_map(|_| {
+                    state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(round);
+                    state.to_be_bytes()
+                })
+                .collect();
+            world.repository.write(&format!("noise/{file}"), noise).unwrap();
+        }
+        world
+            .repository
+            .write("deploy/a.yaml", format!("round: {round}\n"))
+            .unwrap();
+        world.repository.commit("next").unwrap();
+        let mut child = fetch_in_child(&world);
+        thread::sleep(Duration::from_millis(15 + 12 * round));
+        child.kill().unwrap();
+        killed += usize::from(!child.wait().unwrap().success());
+        let mirror = Mirrors::new(&world.storage())
+            .unwrap()
+            .open(remote(&world.server.url()))
+            .unwrap();
+        let (_, snapshot) = sync(&mirror).unwrap();
+        assert_eq!(text(&snapshot, "deploy/a.yaml"), format!("round: {round}\n"));
+        for file in list(&snapshot, "noise").files {
+            assert_eq!(snapshot.read(file.blob, 1 << 20).unwrap().len(), 16_000);
+        }
+    }
+    assert!(killed > 0, "every fetch was faster than its killer");
+}
+
+fn fetch_in_child(world: &World) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "mirrors::a_fetch_that_is_killed_anywhere_leaves_a_mirror_that_works",
+        ])
+        .env(
+            FETCH_IN_CHILD,
+            format!("{}|{}", world.storage().display(), world.server.url()),
+        )
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+#[test]
+fn a_fetch_that_is_killed_while_objects_arrive_is_done_again() {
+    let world = World::new();
+    for file in 0_u64..50 {
+        let noise: Vec<u8> = (0..1000)
+            .flat_map(|n| {
+                (file * 1009 + n)
+                    .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+                    .to_le_bytes()
+            })
+            .collect();
+        world.repository.write(&format!("noise/{file}"), noise).unwrap();
+    }
+    world.repository.commit("noise").unwrap();
+    world.server.set_fault(Fault::Stall(200_000));
+    let mut child = fetch_in_child(&world);
+    // Objects are written to a temporary file as they come.
+    let half = |(_, size): &(String, u64)| *size > 64 << 10;
+    let seen = (0..200).any(|_| {
+        thread::sleep(Duration::from_millis(50));
+        world.storage().exists() && contents(&world.storage()).iter().any(half)
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(seen, "the pack never began to arrive");
+    world.server.set_fault(Fault::None);
+    let mirror = Mirrors::new(&world.storage())
+        .unwrap()
+        .open(remote(&world.server.url()))
+        .unwrap();
+    let (_, snapshot) = sync(&mirror).unwrap();
+    assert_eq!(text(&snapshot, "deploy/a.yaml"), "a: 1\n");
+    let left: Vec<_> = contents(&world.storage())
+        .into_iter()
+        .filter(|(path, _)| {
+            path.rsplit('/')
+                .next()
+                .is_some_and(|name| name.starts_with(".tmp"))
+        })
+        .collect();
+    assert_eq!(left, []);
+}
+
 #[test]
 fn a_damaged_mirror_is_made_anew() {
     type Damage = fn(&Path);
@@ -165,10 +287,10 @@ fn a_damaged_mirror_is_made_anew() {
             }
         }),
         ("no packs", |directory| {
-            std::fs::remove_dir_all(directory.join("objects/pack")).unwrap()
+            std::fs::remove_dir_all(directory.join("objects/pack")).unwrap();
         }),
         ("no list of complete commits", |directory| {
-            std::fs::remove_file(directory.join("tips")).unwrap()
+            std::fs::remove_file(directory.join("tips")).unwrap();
         }),
         ("an empty index", |directory| {
             for file in std::fs::read_dir(directory.join("objects/pack")).unwrap() {
@@ -180,7 +302,7 @@ fn a_damaged_mirror_is_made_anew() {
             }
         }),
         ("no format", |directory| {
-            std::fs::write(directory.join("format"), "md5").unwrap()
+            std::fs::write(directory.join("format"), "md5").unwrap();
         }),
     ];
     for (name, damage) in damages {

@@ -189,7 +189,7 @@ impl Requests {
             .unwrap_or("");
         let headers = Cursor::new(format!("content-type: {content_type}\n").into_bytes());
         let body = response.into_body().into_with_config().limit(u64::MAX).reader();
-        let body: Box<dyn Read> = Box::new(Guarded {
+        let body: Box<dyn Read + Send> = Box::new(Guarded {
             inner: body,
             guard: Arc::clone(&self.guard),
         });
@@ -217,7 +217,7 @@ enum Exchange {
     },
     Answered {
         headers: Cursor<Vec<u8>>,
-        body: BufReader<Box<dyn Read>>,
+        body: BufReader<Box<dyn Read + Send>>,
     },
     Failed,
 }

@@ -33,19 +33,17 @@ pub(super) fn local(remote: &Remote, guard: Arc<Guard>) -> Result<Spawned, GitEr
         .args(["-c", "safe.directory=*", "upload-pack", "--strict", "--"])
         .arg(&remote.url.path);
     Spawned::start("git", command, guard, Vec::new(), |url, words| {
+        let reason = words.to_owned();
         if words.contains("not appear to be a git repository") || words.contains("not a git repository") {
-            Some(GitError::NotFound {
-                url,
-                reason: words.to_owned(),
-            })
+            GitError::NotFound { url, reason }
         } else {
-            None
+            GitError::Unreachable { url, reason }
         }
     })
 }
 
 /// Gives an error its type by what the program said.
-pub(super) type Classify = fn(url: String, words: &str) -> Option<GitError>;
+pub(super) type Classify = fn(url: String, words: &str) -> GitError;
 
 /// A connection through a child process, which ends with it.
 pub(super) struct Spawned {
@@ -163,10 +161,7 @@ impl Spawned {
             return;
         }
         let url = self.guard.url().to_string();
-        let cause = (self.classify)(url.clone(), words).unwrap_or_else(|| GitError::Unreachable {
-            url,
-            reason: words.to_owned(),
-        });
+        let cause = (self.classify)(url, words);
         // Only looked at when the operation has failed.
         drop(self.guard.fail(cause));
     }

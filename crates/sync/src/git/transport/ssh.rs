@@ -90,7 +90,7 @@ fn write(path: &Path, text: &str, mode: u32) -> Result<(), GitError> {
 }
 
 /// The words of OpenSSH and of Git servers.
-fn classify(url: String, words: &str) -> Option<GitError> {
+fn classify(url: String, words: &str) -> GitError {
     let has = |some: &[&str]| some.iter().any(|text| words.contains(text));
     // Several lines become one; the paths of our private files say nothing to a user.
     let reason = words
@@ -106,7 +106,7 @@ fn classify(url: String, words: &str) -> Option<GitError> {
         "REVOKED",
     ]) {
         let reason = "its host key is not (or no longer) the one in 'known_hosts' of the Secret".to_owned();
-        return Some(GitError::HostIdentity { url, reason });
+        return GitError::HostIdentity { url, reason };
     }
     if has(&[
         "incorrect passphrase",
@@ -114,15 +114,15 @@ fn classify(url: String, words: &str) -> Option<GitError> {
         "invalid format",
         "Load key",
     ]) {
-        return Some(GitError::InvalidCredentials(
+        return GitError::InvalidCredentials(
             "'identity' cannot be read as a private key, or 'password' is not its passphrase".to_owned(),
-        ));
+        );
     }
     if has(&["Permission denied", "Too many authentication failures"]) {
-        return Some(GitError::Authentication {
+        return GitError::Authentication {
             url,
             reason: "the server does not accept the key in 'identity'".to_owned(),
-        });
+        };
     }
     if has(&[
         "does not appear to be a git repository",
@@ -130,7 +130,7 @@ fn classify(url: String, words: &str) -> Option<GitError> {
         "does not exist",
         "access rights",
     ]) {
-        return Some(GitError::NotFound { url, reason });
+        return GitError::NotFound { url, reason };
     }
-    Some(GitError::Unreachable { url, reason })
+    GitError::Unreachable { url, reason }
 }

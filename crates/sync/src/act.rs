@@ -1,0 +1,326 @@
+//! The writes of a Kustomization's plan: server-side applies, concurrent within a stage, then deletions.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use futures::{StreamExt as _, stream};
+use kube::Client;
+use plumbline_common::backoff::Backoff;
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+
+use crate::{
+    api::ADOPTED,
+    bodies::Bodies,
+    cluster::{
+        fields,
+        live::{Live, Need, Owner},
+        requests::{self, RequestError, Written},
+        watch::Watches,
+    },
+    decide::{Candidate, Plan},
+    manifest::{ApplyPolicy, Desired, Overlay, Wanted, finish},
+    object::ObjectId,
+    observe::{Observation, Placed},
+    order::STAGES,
+};
+
+/// Field manager of the note on adopted objects: not ours, or the next apply would take the note away.
+const ADOPTION_MANAGER: &str = "plumbline-adoption";
+/// Failures to reach the API server in a row after which an apply gives up.
+const UNREACHABLE: u32 = 8;
+/// Delays after failures that may pass by themselves.
+const SOON: Backoff = Backoff {
+    base: Duration::from_secs(1),
+    max: Duration::from_mins(5),
+};
+
+/// What writing needs.
+pub struct Tools<'a> {
+    /// The Kubernetes API, as the Kustomization's identity.
+    pub client: &'a Client,
+    /// Requests in flight, over all Kustomizations.
+    pub in_flight: &'a Semaphore,
+    /// Requests in flight of one Kustomization.
+    pub concurrency: usize,
+    /// What is known of objects.
+    pub live: &'a Live,
+    /// Watches on their kinds.
+    pub watches: &'a Watches,
+    /// Field managers to take over beside the usual ones.
+    pub override_managers: &'a [String],
+    /// The Kustomization.
+    pub owner: &'a Owner,
+    /// Its labels and annotations.
+    pub overlay: &'a Overlay,
+    /// `spec.retryInterval`: when a refused object is tried again.
+    pub retry: Duration,
+    /// No apply begins after this.
+    pub deadline: Instant,
+}
+
+/// What became of one object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It was made.
+    Created,
+    /// It was changed to what Git has.
+    Configured,
+    /// It was there before and is ours now.
+    Adopted,
+    /// Drift was corrected; the likely cause.
+    Corrected(Option<(String, String)>),
+    /// It was deleted behind our back and made again.
+    Recreated,
+    /// The API server had it already just so.
+    Unchanged,
+}
+
+/// What was done.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Objects that were applied.
+    pub applied: BTreeMap<ObjectId, Change>,
+    /// Objects that could not be applied, by index of candidate.
+    pub failed: Vec<(usize, RequestError)>,
+    /// Objects that were not tried: the API server is away, or the time is up.
+    pub untried: usize,
+}
+
+/// Applies the plan's objects.
+pub async fn apply(
+    tools: &Tools<'_>,
+    plan: &Plan,
+    seen: &Observation,
+    desired: &Desired,
+    bodies: &Bodies,
+) -> Outcome {
+    let mut outcome = Outcome::default();
+    let mut missing_namespaces: HashSet<String> = HashSet::new();
+    let unreachable = AtomicU32::new(0);
+    watch_kinds(tools, plan, seen).await;
+    for stage in STAGES {
+        let due: Vec<usize> = plan
+            .apply
+            .iter()
+            .filter(|(of, _)| *of == stage)
+            .map(|(_, index)| *index)
+            .collect();
+        let mut results = stream::iter(due)
+            .map(|index| {
+                let (missing, unreachable) = (&missing_namespaces, &unreachable);
+                async move {
+                    (
+                        index,
+                        one(tools, index, seen, desired, bodies, missing, unreachable).await,
+                    )
+                }
+            })
+            .buffer_unordered(tools.concurrency);
+        let mut failed = Vec::new();
+        while let Some((index, result)) = results.next().await {
+            match result {
+                Some(Ok(change)) => drop(outcome.applied.insert(seen.candidates[index].id.clone(), change)),
+                Some(Err(error)) => failed.push((index, error)),
+                None => outcome.untried += 1,
+            }
+        }
+        drop(results);
+        for (index, _) in &failed {
+            let id = &seen.candidates[*index].id;
+            if id.kind == "Namespace" && id.group.is_empty() {
+                missing_namespaces.insert(id.name.clone());
+            }
+        }
+        outcome.failed.extend(failed);
+    }
+    outcome.failed.sort_by_key(|(index, _)| *index);
+    outcome
+}
+
+/// Before an object of a kind is first applied, the watch on its kind must have listed what is there: that tells objects
+/// that are ours from objects that are adopted.
+async fn watch_kinds(tools: &Tools<'_>, plan: &Plan, seen: &Observation) {
+    let mut waits = Vec::new();
+    let mut asked = HashSet::new();
+    for (_, index) in &plan.apply {
+        let kind = &seen.placed[*index].kind;
+        if asked.insert((&kind.resource.group, &kind.resource.kind)) {
+            waits.push(tools.watches.ensure(kind));
+        }
+    }
+    futures::future::join_all(waits).await;
+}
+
+async fn one(
+    tools: &Tools<'_>,
+    index: usize,
+    seen: &Observation,
+    desired: &Desired,
+    bodies: &Bodies,
+    missing_namespaces: &HashSet<String>,
+    unreachable: &AtomicU32,
+) -> Option<Result<Change, RequestError>> {
+    let (candidate, placed) = (&seen.candidates[index], &seen.placed[index]);
+    let wanted = desired.objects.get(placed.index)?;
+    if missing_namespaces.contains(&candidate.id.namespace) {
+        let message = format!(
+            "waits for the Namespace {:?}, which could not be applied",
+            candidate.id.namespace
+        );
+        return Some(Err(note_failure(
+            tools,
+            candidate,
+            placed,
+            RequestError::NamespaceMissing(message),
+        )));
+    }
+    // `Err`: the semaphore is never closed.
+    let permit = tools.in_flight.acquire().await.ok()?;
+    if unreachable.load(Ordering::Relaxed) >= UNREACHABLE || Instant::now() > tools.deadline {
+        return None;
+    }
+    let result = match bodies.get(&wanted.origin).await {
+        Ok(body) => {
+            let body = finish(body, &candidate.id.namespace, tools.overlay);
+            write(tools, candidate, placed, wanted, &body).await
+        }
+        Err(message) => Err(RequestError::Refused { code: 0, message }),
+    };
+    drop(permit);
+    match result {
+        Ok(change) => {
+            unreachable.store(0, Ordering::Relaxed);
+            Some(Ok(change))
+        }
+        Err(error) => {
+            if matches!(error, RequestError::Unavailable(_)) {
+                unreachable.fetch_add(1, Ordering::Relaxed);
+            } else {
+                unreachable.store(0, Ordering::Relaxed);
+            }
+            Some(Err(note_failure(tools, candidate, placed, error)))
+        }
+    }
+}
+
+fn note_failure(
+    tools: &Tools<'_>,
+    candidate: &Candidate,
+    placed: &Placed,
+    error: RequestError,
+) -> RequestError {
+    let retry = tools.retry;
+    tools.live.failed(
+        &candidate.id,
+        placed.content,
+        error.to_string(),
+        Instant::now(),
+        |failures| match error {
+            RequestError::Refused { .. } => retry,
+            _ => SOON.delay(failures).min(retry),
+        },
+    );
+    error
+}
+
+async fn write(
+    tools: &Tools<'_>,
+    candidate: &Candidate,
+    placed: &Placed,
+    wanted: &Wanted,
+    body: &Value,
+) -> Result<Change, RequestError> {
+    let (id, kind, client) = (&candidate.id, placed.kind.as_ref(), tools.client);
+    if wanted.policy == ApplyPolicy::IfNotPresent
+        && let Some(metadata) = requests::read(client, kind, id).await?
+    {
+        tools.live.begin(id, tools.owner);
+        tools.live.applied(id, placed.content, &metadata, Instant::now());
+        return Ok(Change::Unchanged);
+    }
+    let before = tools.live.before(id);
+    tools.live.begin(id, tools.owner);
+    let mut written = requests::apply(client, kind, id, body).await?;
+    let first_time = !written.created && !before.owned;
+    if first_time && wanted.policy == ApplyPolicy::Override {
+        written = take_over(tools, candidate, placed, body, written).await?;
+    }
+    let adopted = first_time && !before.labelled;
+    if adopted {
+        let note = json!({ "metadata": { "annotations": { ADOPTED: "true" } } });
+        written = requests::merge(client, kind, id, ADOPTION_MANAGER, &note).await?;
+    }
+    let now = Instant::now();
+    let version_moved = before.resource_version
+        != crate::cluster::resource_version(written.metadata.resource_version.as_deref());
+    let contradicted = tools.live.applied(id, placed.content, &written.metadata, now);
+    if contradicted {
+        tools.watches.wake(tools.owner);
+    }
+    Ok(match &candidate.need {
+        _ if adopted => Change::Adopted,
+        Need::Missing => Change::Recreated,
+        _ if written.created => Change::Created,
+        Need::Drifted(writer) => {
+            tools.live.corrected(id, now);
+            Change::Corrected(writer.clone())
+        }
+        _ if version_moved => Change::Configured,
+        _ => Change::Unchanged,
+    })
+}
+
+/// Moves the fields of `kubectl` and Flux into our entry and applies again, so that what Git does not want of them goes.
+async fn take_over(
+    tools: &Tools<'_>,
+    candidate: &Candidate,
+    placed: &Placed,
+    body: &Value,
+    written: Written,
+) -> Result<Written, RequestError> {
+    let entries = written.metadata.managed_fields.as_deref().unwrap_or_default();
+    let Some(taken) = fields::take_over(entries, tools.override_managers) else {
+        return Ok(written);
+    };
+    let moved = json!({ "metadata": {
+        "managedFields": taken,
+        "resourceVersion": written.metadata.resource_version,
+    } });
+    let (client, kind, id) = (tools.client, placed.kind.as_ref(), &candidate.id);
+    requests::merge(client, kind, id, fields::MANAGER, &moved).await?;
+    let again = requests::apply(client, kind, id, body).await?;
+    Ok(Written {
+        created: written.created,
+        ..again
+    })
+}
+
+/// Kinds of which an object could not be applied. Objects of these kinds are not deleted: what looks removed may have
+/// been renamed, and its successor is not there.
+pub fn troubled_kinds(outcome: &Outcome, seen: &Observation, desired: &Desired) -> HashSet<(String, String)> {
+    let failed = outcome
+        .failed
+        .iter()
+        .map(|(index, _)| &seen.candidates[*index].id);
+    let failed = failed.map(|id| (id.group.clone(), id.kind.clone()));
+    let standing = seen
+        .candidates
+        .iter()
+        .filter(|c| matches!(c.need, Need::Failed(..)));
+    let standing = standing.map(|c| (c.id.group.clone(), c.id.kind.clone()));
+    let parked = seen.parked.iter().filter_map(|index| desired.objects.get(*index));
+    let parked = parked.map(|object| (object.gvk.group.clone(), object.gvk.kind.clone()));
+    failed.chain(standing).chain(parked).collect()
+}
+
+/// Shares the bodies of files between objects.
+pub fn bodies(artifact: &Arc<crate::source::Artifact>, desired: &Desired) -> Bodies {
+    Bodies::new(artifact.snapshot.clone(), desired)
+}

@@ -1,0 +1,107 @@
+//! The bodies of objects, read from Git at the moment they are applied and dropped right after.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use serde_json::Value;
+
+use crate::{
+    git::{BlobId, Snapshot},
+    manifest::{Desired, Origin, Place, body, yaml},
+    observe::MAX_FILE,
+};
+
+/// Files with many objects that are kept parsed at a time: their objects are applied side by side.
+const KEPT: usize = 4;
+
+type Documents = HashMap<usize, Value>;
+
+/// Reads bodies of one snapshot.
+pub struct Bodies {
+    snapshot: Snapshot,
+    /// Objects in files that hold more than one: such a file is parsed once, not once an object.
+    shared: HashMap<BlobId, usize>,
+    parsed: Mutex<Vec<(BlobId, Arc<Documents>)>>,
+}
+
+impl Bodies {
+    /// Bodies of the objects of `desired`.
+    pub fn new(snapshot: Snapshot, desired: &Desired) -> Self {
+        let mut shared: HashMap<BlobId, usize> = HashMap::new();
+        for object in &desired.objects {
+            *shared.entry(object.origin.file.blob).or_default() += 1;
+        }
+        shared.retain(|_, objects| *objects > 1);
+        Self {
+            snapshot,
+            shared,
+            parsed: Mutex::default(),
+        }
+    }
+
+    /// The body at `origin`, or why it cannot be read.
+    pub async fn get(&self, origin: &Origin) -> Result<Value, String> {
+        let (blob, place) = (origin.file.blob, origin.place);
+        let gone = || format!("{origin} cannot be read again");
+        if !self.shared.contains_key(&blob) {
+            let snapshot = self.snapshot.clone();
+            let read = move || {
+                let content = snapshot.read(blob, MAX_FILE).map_err(|error| error.to_string())?;
+                Ok(body(&content, place))
+            };
+            return blocking(read).await?.ok_or_else(gone);
+        }
+        let documents = match self.kept(blob) {
+            Some(documents) => documents,
+            None => self.parse(blob).await?,
+        };
+        item(&documents, place).ok_or_else(gone)
+    }
+
+    fn kept(&self, blob: BlobId) -> Option<Arc<Documents>> {
+        let parsed = self.parsed.lock().unwrap_or_else(PoisonError::into_inner);
+        parsed
+            .iter()
+            .find(|(id, _)| *id == blob)
+            .map(|(_, documents)| Arc::clone(documents))
+    }
+
+    async fn parse(&self, blob: BlobId) -> Result<Arc<Documents>, String> {
+        let snapshot = self.snapshot.clone();
+        let parse = move || {
+            let content = snapshot.read(blob, MAX_FILE).map_err(|error| error.to_string())?;
+            let text = std::str::from_utf8(&content).map_err(|error| error.to_string())?;
+            let documents = yaml::documents(text).into_iter();
+            Ok(documents
+                .filter_map(|d| d.content.ok().map(|content| (d.number, content)))
+                .collect::<Documents>())
+        };
+        let documents = Arc::new(blocking(parse).await?);
+        let mut parsed = self.parsed.lock().unwrap_or_else(PoisonError::into_inner);
+        if parsed.iter().all(|(id, _)| *id != blob) {
+            if parsed.len() >= KEPT {
+                parsed.remove(0);
+            }
+            parsed.push((blob, Arc::clone(&documents)));
+        }
+        Ok(documents)
+    }
+}
+
+fn item(documents: &Documents, place: Place) -> Option<Value> {
+    let document = documents.get(&place.document)?;
+    match place.item {
+        None => Some(document.clone()),
+        Some(item) => document.get("items")?.get(item).cloned(),
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    read: impl FnOnce() -> Result<T, String> + Send + 'static,
+) -> Result<T, String> {
+    tokio::task::spawn_blocking(read)
+        .await
+        .map_err(|error| error.to_string())?
+}

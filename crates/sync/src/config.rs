@@ -1,0 +1,145 @@
+//! Flags, named as Flux's where Flux has the flag. Where Flux's default is open, ours is closed; the help says so.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{ArgAction, Args, ValueEnum};
+use plumbline_common::{duration, telemetry};
+
+/// Flags of the controller.
+#[derive(Args, Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the contract")]
+pub struct ControllerArgs {
+    /// Kustomizations and GitRepositories reconciled at the same time
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..))]
+    pub concurrent: u16,
+    /// Requests in flight that apply objects, over all Kustomizations
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..))]
+    pub concurrent_ssa: u16,
+    /// Directory for Git mirrors; it may be lost, but then repositories are fetched anew
+    #[arg(long, default_value = "/data", value_name = "DIR")]
+    pub storage_path: PathBuf,
+    /// Watch custom resources in all namespaces; false means only the one in RUNTIME_NAMESPACE
+    #[arg(long, default_value_t = true, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    pub watch_all_namespaces: bool,
+    /// Only reconcile custom resources with these labels (sharding)
+    #[arg(long, default_value = "", value_name = "SELECTOR")]
+    pub watch_label_selector: String,
+    /// Refuse references to objects in other namespaces (Flux's default is false)
+    #[arg(long, default_value_t = true, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    pub no_cross_namespace_refs: bool,
+    /// Refuse remote bases in kustomize directories (Flux's default is false; there is no way to allow them yet)
+    #[arg(long, default_value_t = true, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    pub no_remote_bases: bool,
+    /// ServiceAccount to apply as where spec.serviceAccountName is not set
+    #[arg(long, default_value = "", value_name = "NAME")]
+    pub default_service_account: String,
+    /// Field manager whose fields are taken over when an object is adopted (can be repeated)
+    #[arg(long, value_name = "MANAGER")]
+    pub override_manager: Vec<String>,
+    /// Spread of the intervals in percent, so that not everything happens at the same time
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(0..=99))]
+    pub interval_jitter_percentage: u8,
+    /// Share of an inventory of more than 10 objects, in percent, that one revision may delete without confirmation
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub deletion_budget_percentage: u8,
+    /// Follow file:// URLs: for development, they read any repository this process can read
+    #[arg(long)]
+    pub allow_file_urls: bool,
+    /// Address of /metrics; 0 turns it off
+    #[arg(long, default_value = ":8080", value_name = "ADDRESS")]
+    pub metrics_addr: String,
+    /// Address of /healthz, /livez and /readyz; 0 turns it off
+    #[arg(long, default_value = ":9440", value_name = "ADDRESS")]
+    pub health_addr: String,
+    /// Let one of several replicas work at a time
+    #[arg(long, default_value_t = false, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    pub enable_leader_election: bool,
+    /// Namespace of the Lease, and of the controller with --watch-all-namespaces=false
+    #[arg(
+        long,
+        env = "RUNTIME_NAMESPACE",
+        default_value = "flux-system",
+        value_name = "NAMESPACE"
+    )]
+    pub runtime_namespace: String,
+    #[command(flatten)]
+    log: LogArgs,
+    #[command(flatten)]
+    accepted: AcceptedArgs,
+}
+
+/// How to log.
+#[derive(Args, Clone, Debug)]
+pub struct LogArgs {
+    /// Least important level that is logged
+    #[arg(long, default_value = "info", value_parser = ["trace", "debug", "info", "warn", "error"])]
+    log_level: String,
+    /// Form of log lines: json, or text for console; text on a terminal by default
+    #[arg(long)]
+    log_encoding: Option<Encoding>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Encoding {
+    Json,
+    Console,
+}
+
+/// Flags of Flux that are taken so that existing command lines work, and mean nothing here.
+#[derive(Args, Clone, Debug)]
+struct AcceptedArgs {
+    /// No effect: dependencies are looked at when they change
+    #[arg(long, hide_short_help = true, value_parser = parse_duration)]
+    requeue_dependency: Option<Duration>,
+    /// No effect: artifacts are read from Git, not over HTTP
+    #[arg(long, hide_short_help = true)]
+    http_retry: Option<u16>,
+    /// No effect: the API server's priority and fairness limits requests
+    #[arg(long, hide_short_help = true)]
+    kube_api_qps: Option<f32>,
+    /// No effect: the API server's priority and fairness limits requests
+    #[arg(long, hide_short_help = true)]
+    kube_api_burst: Option<u32>,
+    /// No effect: events go to the Kubernetes API
+    #[arg(long, hide_short_help = true)]
+    events_addr: Option<String>,
+    /// No effect: no artifacts are served
+    #[arg(long, hide_short_help = true)]
+    storage_addr: Option<String>,
+    /// No effect: no artifacts are served
+    #[arg(long, hide_short_help = true)]
+    storage_adv_addr: Option<String>,
+}
+
+fn parse_duration(text: &str) -> Result<Duration, duration::DurationError> {
+    duration::parse(text)
+}
+
+impl ControllerArgs {
+    /// Sets logging up as the flags say.
+    pub fn init_telemetry(&self) {
+        let format = match self.log.log_encoding {
+            None => telemetry::Format::Auto,
+            Some(Encoding::Json) => telemetry::Format::Json,
+            Some(Encoding::Console) => telemetry::Format::Text,
+        };
+        telemetry::init(&self.log.log_level, format);
+    }
+
+    /// Names the flags that were given and have no effect.
+    pub fn without_effect(&self) -> Vec<&'static str> {
+        let accepted = &self.accepted;
+        [
+            ("--requeue-dependency", accepted.requeue_dependency.is_some()),
+            ("--http-retry", accepted.http_retry.is_some()),
+            ("--kube-api-qps", accepted.kube_api_qps.is_some()),
+            ("--kube-api-burst", accepted.kube_api_burst.is_some()),
+            ("--events-addr", accepted.events_addr.is_some()),
+            ("--storage-addr", accepted.storage_addr.is_some()),
+            ("--storage-adv-addr", accepted.storage_adv_addr.is_some()),
+        ]
+        .into_iter()
+        .filter_map(|(flag, given)| given.then_some(flag))
+        .collect()
+    }
+}

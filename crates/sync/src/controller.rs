@@ -1,0 +1,464 @@
+//! The controller of Kustomizations: observe → decide → act → report.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use futures::{Stream, StreamExt as _};
+use k8s_openapi::jiff::Timestamp;
+use kube::{
+    Api, Client, Config, ResourceExt as _,
+    api::{Patch, PatchParams},
+    core::Resource as _,
+    runtime::{
+        controller::{self, Action, Controller},
+        reflector::{ObjectRef, Store},
+        watcher,
+    },
+};
+use plumbline_common::{
+    duration,
+    events::{self, Recorder},
+    shutdown::Stopping,
+};
+use serde_json::json;
+use tokio::sync::Semaphore;
+
+use crate::{
+    api::{FINALIZER, Kustomization, KustomizationSpec, KustomizationStatus, REQUESTED_AT},
+    cluster::{
+        fields::MANAGER,
+        kinds::Kinds,
+        live::{Live, Owner},
+        watch::Watches,
+    },
+    manifest::{Desired, ParseCache},
+    metrics::Metrics,
+    reconcile,
+    report::About,
+    source::{SourceKey, Sources},
+    status,
+};
+
+/// Bound on writing a status or a finalizer.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What the controller works with.
+pub struct Context {
+    /// The Kubernetes API as ourselves.
+    pub client: Client,
+    /// How to reach it as somebody else.
+    pub config: Config,
+    /// What has been fetched.
+    pub sources: Arc<Sources>,
+    /// Kinds that are served.
+    pub kinds: Arc<Kinds>,
+    /// What is known of applied objects.
+    pub live: Arc<Live>,
+    /// Watches on their kinds.
+    pub watches: Watches,
+    /// Requests in flight that apply objects.
+    pub in_flight: Semaphore,
+    /// Where events go.
+    pub recorder: Recorder,
+    /// Durations.
+    pub metrics: Metrics,
+    /// The flags.
+    pub settings: Settings,
+    /// What is remembered of each Kustomization.
+    pub memory: Mutex<HashMap<Owner, Memory>>,
+    /// Kustomizations with objects whose kind is not served.
+    pub parked: Mutex<HashSet<Owner>>,
+    /// How often the API server may have got new kinds.
+    pub kinds_news: std::sync::atomic::AtomicU64,
+    /// Clients that act as ServiceAccounts.
+    pub impersonated: Mutex<HashMap<String, Client>>,
+}
+
+/// The flags that matter here.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Requests in flight of one Kustomization.
+    pub concurrency: usize,
+    /// Spread of the intervals in percent.
+    pub jitter: u8,
+    /// Share of an inventory that may go without confirmation, in percent.
+    pub budget: u8,
+    /// Whether references to other namespaces are refused.
+    pub cross_namespace: CrossNamespace,
+    /// ServiceAccount to act as where none is given; empty for our own.
+    pub default_service_account: String,
+    /// Field managers to take over.
+    pub override_managers: Vec<String>,
+}
+
+/// Whether a Kustomization may use a source of another namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CrossNamespace {
+    /// The default.
+    Refused,
+    /// As Flux's default.
+    Allowed,
+}
+
+/// What is remembered of a Kustomization between looks.
+#[derive(Clone, Default)]
+pub struct Memory {
+    /// The object this is about; another uid is another object.
+    pub uid: Option<String>,
+    /// The status as we last wrote it: newer than what the watch shows.
+    pub status: Option<KustomizationStatus>,
+    /// What Git wants, and what it was loaded for.
+    pub desired: Option<(LoadKey, Arc<Desired>)>,
+    /// Parsed files.
+    pub cache: Arc<Mutex<ParseCache>>,
+    /// The last request to reconcile now that was seen.
+    pub requested: Option<String>,
+    /// How often the API server's kinds had been asked for when objects were last parked.
+    pub kinds_asked: Option<u64>,
+}
+
+/// What a set of manifests was loaded for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoadKey {
+    /// Revision of the source.
+    pub revision: String,
+    /// `spec.path`.
+    pub path: String,
+    /// `spec.ignore` of the source.
+    pub ignore: Option<String>,
+}
+
+/// An error that the condition of the object cannot carry, because it could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The API server did not take what we write on the Kustomization itself.
+    #[error("the Kustomization {0} cannot be updated: {1}")]
+    Write(String, kube::Error),
+    /// It did not answer.
+    #[error("the Kustomization {0} cannot be updated: the API server does not answer")]
+    WriteTimeout(String),
+    /// The kinds could not be asked for.
+    #[error("the kinds of the API server cannot be discovered: {0}")]
+    Discovery(kube::Error),
+    /// The status cannot be expressed as JSON.
+    #[error("the status cannot be written as JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    /// A client for a ServiceAccount cannot be made.
+    #[error("cannot act as {0}: {1}")]
+    Impersonation(String, kube::Error),
+    /// The blocking part panicked.
+    #[error("loading ended abnormally: {0}")]
+    Join(#[from] tokio::task::JoinError),
+}
+
+/// The Kustomizations that use a source.
+pub fn users_of(store: &Store<Kustomization>, key: &SourceKey) -> Vec<ObjectRef<Kustomization>> {
+    let mut users = Vec::new();
+    for object in store.state() {
+        let namespace = object.namespace().unwrap_or_default();
+        if source_key(&object.spec, &namespace) == *key {
+            users.push(ObjectRef::from_obj(object.as_ref()));
+        }
+    }
+    users
+}
+
+/// The source that a spec names.
+pub fn source_key(spec: &KustomizationSpec, namespace: &str) -> SourceKey {
+    let source = &spec.source_ref;
+    (
+        source
+            .namespace
+            .clone()
+            .filter(|n| !n.is_empty())
+            .unwrap_or_else(|| namespace.to_owned()),
+        source.name.clone(),
+    )
+}
+
+/// Runs until the process stops. `wakes` names Kustomizations that must look at their objects, `changed` sources that have
+/// something new.
+pub async fn run(
+    api: Api<Kustomization>,
+    selector: &str,
+    concurrency: u16,
+    wakes: impl Stream<Item = Owner> + Send + 'static,
+    changed: impl Stream<Item = SourceKey> + Send + 'static,
+    context: Arc<Context>,
+    stopping: Stopping,
+) {
+    let mut config = watcher::Config::default();
+    if !selector.is_empty() {
+        config = config.labels(selector);
+    }
+    let controller =
+        Controller::new(api, config).with_config(controller::Config::default().concurrency(concurrency));
+    let store = controller.store();
+    let by_source = {
+        let store = store.clone();
+        changed.flat_map(move |key| futures::stream::iter(users_of(&store, &key)))
+    };
+    controller
+        .reconcile_on(wakes.map(|owner| ObjectRef::new(&owner.name).within(&owner.namespace)))
+        .reconcile_on(by_source)
+        .graceful_shutdown_on(stopping.wait())
+        .run(
+            reconcile_one,
+            |object, error, _| error_policy(&object, error),
+            Arc::clone(&context),
+        )
+        .for_each(async |result| {
+            if let Err(controller::Error::ObjectNotFound(gone)) = &result {
+                let owner = Owner {
+                    namespace: gone.namespace.clone().unwrap_or_default(),
+                    name: gone.name.clone(),
+                };
+                let reference = ObjectRef::<Kustomization>::new(&owner.name).within(&owner.namespace);
+                if store.get(&reference).is_none() {
+                    context.forget(&owner);
+                }
+            }
+        })
+        .await;
+}
+
+fn error_policy(object: &Kustomization, error: &Error) -> Action {
+    tracing::warn!(%error, name = object.name_any(), "will be tried again");
+    Action::requeue(Duration::from_secs(2))
+}
+
+async fn reconcile_one(object: Arc<Kustomization>, context: Arc<Context>) -> Result<Action, Error> {
+    let owner = Owner {
+        namespace: object.namespace().unwrap_or_default(),
+        name: object.name_any(),
+    };
+    let begun = Instant::now();
+    let mut memory = context.recall(&owner, object.uid());
+    let requested = object.annotations().get(REQUESTED_AT).cloned();
+    if requested.is_some() && requested != memory.requested {
+        context.live.retry_now(&owner);
+    }
+    let about = About {
+        generation: object.metadata.generation.unwrap_or_default(),
+        now: Timestamp::now(),
+        requested: requested.as_deref(),
+    };
+    let step = reconcile::Step {
+        context: &context,
+        object: &object,
+        owner: &owner,
+        about,
+        begun,
+    };
+    let result = if object.metadata.deletion_timestamp.is_some() {
+        step.finalize(&mut memory).await
+    } else if object.spec.suspend == Some(true) {
+        Ok(Action::await_change())
+    } else {
+        step.reconcile(&mut memory).await
+    };
+    memory.requested = requested;
+    // What was done is remembered also when a later step failed.
+    context.remember(&owner, memory);
+    result
+}
+
+impl Context {
+    fn recall(&self, owner: &Owner, uid: Option<String>) -> Memory {
+        let mut all = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let memory = all.entry(owner.clone()).or_default();
+        if memory.uid != uid {
+            *memory = Memory {
+                uid,
+                ..Memory::default()
+            };
+        }
+        memory.clone()
+    }
+
+    fn remember(&self, owner: &Owner, memory: Memory) {
+        self.memory
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(owner.clone(), memory);
+    }
+
+    /// The Kustomization is gone.
+    pub fn forget(&self, owner: &Owner) {
+        self.memory
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(owner);
+        self.parked
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(owner);
+        self.live.forget_owner(owner);
+        self.metrics
+            .forget("Kustomization", &owner.name, &owner.namespace);
+    }
+
+    /// Notes whether a Kustomization has objects that wait for their kind.
+    pub fn park(&self, owner: &Owner, waits: Waits) {
+        let mut parked = self.parked.lock().unwrap_or_else(PoisonError::into_inner);
+        match waits {
+            Waits::ForKinds => drop(parked.insert(owner.clone())),
+            Waits::ForNothing => drop(parked.remove(owner)),
+        }
+    }
+
+    /// The client of the identity that a Kustomization acts as.
+    pub fn client_for(&self, spec: &KustomizationSpec, namespace: &str) -> Result<Client, Error> {
+        let account = spec.service_account_name.as_deref().unwrap_or_default();
+        let account = if account.is_empty() {
+            self.settings.default_service_account.as_str()
+        } else {
+            account
+        };
+        if account.is_empty() {
+            return Ok(self.client.clone());
+        }
+        let user = format!("system:serviceaccount:{namespace}:{account}");
+        let mut clients = self.impersonated.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = clients.get(&user) {
+            return Ok(client.clone());
+        }
+        let mut config = self.config.clone();
+        config.auth_info.impersonate = Some(user.clone());
+        let client = Client::try_from(config).map_err(|error| Error::Impersonation(user.clone(), error))?;
+        clients.insert(user, client.clone());
+        Ok(client)
+    }
+
+    /// Writes what changed of a status.
+    pub async fn write_status(
+        &self,
+        owner: &Owner,
+        memory: &mut Memory,
+        old: &KustomizationStatus,
+        new: KustomizationStatus,
+    ) -> Result<(), Error> {
+        if let Some(patch) = status::patch(old, &new)? {
+            let api: Api<Kustomization> = Api::namespaced(self.client.clone(), &owner.namespace);
+            let params = PatchParams {
+                field_manager: Some(MANAGER.into()),
+                ..PatchParams::default()
+            };
+            let patch = Patch::Merge(&patch);
+            bounded(owner, api.patch_status(&owner.name, &params, &patch)).await?;
+        }
+        memory.status = Some(new);
+        Ok(())
+    }
+
+    /// Adds or removes our finalizer; refused by the API server if the object changed meanwhile.
+    pub async fn write_finalizers(
+        &self,
+        object: &Kustomization,
+        finalizers: Vec<String>,
+    ) -> Result<(), Error> {
+        let owner = Owner {
+            namespace: object.namespace().unwrap_or_default(),
+            name: object.name_any(),
+        };
+        let api: Api<Kustomization> = Api::namespaced(self.client.clone(), &owner.namespace);
+        let patch = json!({ "metadata": {
+            "finalizers": finalizers,
+            "resourceVersion": object.metadata.resource_version,
+        } });
+        let params = PatchParams {
+            field_manager: Some(MANAGER.into()),
+            ..PatchParams::default()
+        };
+        bounded(
+            &owner,
+            api.patch_metadata(&owner.name, &params, &Patch::Merge(&patch)),
+        )
+        .await
+    }
+
+    /// Records an event about a Kustomization.
+    pub fn tell(
+        &self,
+        object: &Kustomization,
+        kind: events::Kind,
+        reason: &str,
+        message: String,
+        revision: &str,
+    ) {
+        let mut annotations = BTreeMap::new();
+        if !revision.is_empty() {
+            annotations.insert(
+                "kustomize.toolkit.fluxcd.io/revision".to_owned(),
+                revision.to_owned(),
+            );
+        }
+        let regarding = object.object_ref(&());
+        self.recorder.record(events::Note {
+            regarding,
+            kind,
+            reason: reason.to_owned(),
+            message,
+            annotations,
+        });
+    }
+}
+
+/// Whether objects wait for their kind to be served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waits {
+    /// Some do.
+    ForKinds,
+    /// None does.
+    ForNothing,
+}
+
+/// Whether our finalizer is on the object.
+pub fn has_finalizer(object: &Kustomization) -> bool {
+    object.finalizers().iter().any(|name| name == FINALIZER)
+}
+
+/// `spec.interval`, at least a second.
+pub fn interval(spec: &KustomizationSpec) -> Duration {
+    duration::parse(&spec.interval)
+        .unwrap_or(Duration::from_mins(10))
+        .max(Duration::from_secs(1))
+}
+
+/// `spec.retryInterval`, by default the interval.
+pub fn retry_interval(spec: &KustomizationSpec) -> Duration {
+    let retry = spec
+        .retry_interval
+        .as_deref()
+        .and_then(|text| duration::parse(text).ok());
+    retry
+        .unwrap_or_else(|| interval(spec))
+        .max(Duration::from_secs(1))
+}
+
+/// `spec.timeout`, by default the interval less 30 s, at least 30 s.
+pub fn timeout(spec: &KustomizationSpec) -> Duration {
+    let least = Duration::from_secs(30);
+    match spec
+        .timeout
+        .as_deref()
+        .and_then(|text| duration::parse(text).ok())
+    {
+        Some(timeout) => timeout.max(Duration::from_secs(1)),
+        None => interval(spec).saturating_sub(least).max(least),
+    }
+}
+
+async fn bounded<T>(owner: &Owner, write: impl Future<Output = Result<T, kube::Error>>) -> Result<(), Error> {
+    let name = || format!("{}/{}", owner.namespace, owner.name);
+    match tokio::time::timeout(WRITE_TIMEOUT, write).await {
+        Ok(Ok(_)) => Ok(()),
+        // Deleted meanwhile: there is nobody left to tell.
+        Ok(Err(kube::Error::Api(status))) if status.code == 404 => Ok(()),
+        Ok(Err(error)) => Err(Error::Write(name(), error)),
+        Err(_) => Err(Error::WriteTimeout(name())),
+    }
+}

@@ -1,0 +1,168 @@
+use super::*;
+use crate::object::Gvk;
+
+fn id(kind: &str, name: &str) -> ObjectId {
+    ObjectId {
+        namespace: "demo".into(),
+        group: String::new(),
+        kind: kind.into(),
+        name: name.into(),
+    }
+}
+
+fn candidate(kind: &str, name: &str, need: Need) -> Candidate {
+    Candidate {
+        id: id(kind, name),
+        version: "v1".into(),
+        stage: order::stage(&Gvk::parse("v1", kind)),
+        need,
+    }
+}
+
+fn inventory(names: impl IntoIterator<Item = String>) -> Inventory {
+    names
+        .into_iter()
+        .map(|name| (id("ConfigMap", &name), "v1".to_owned()))
+        .collect()
+}
+
+fn observed<'a>(candidates: &'a [Candidate], inventory: &'a Inventory) -> Observed<'a> {
+    static NONE: BTreeSet<Unplaced> = BTreeSet::new();
+    Observed {
+        candidates,
+        unplaced: &NONE,
+        knowledge: Knowledge::Complete,
+        inventory,
+        prune: Prune::Delete,
+        revision: "main@sha1:1",
+        confirmed: None,
+        budget: 50,
+    }
+}
+
+#[test]
+fn nothing_needed_is_nothing_done() {
+    let inventory = inventory(["a".to_owned()]);
+    let plan = decide(&observed(
+        &[candidate("ConfigMap", "a", Need::Nothing)],
+        &inventory,
+    ));
+    assert_eq!(plan, Plan::default());
+    assert!(plan.is_noop());
+}
+
+#[test]
+fn new_objects_are_in_the_inventory_before_they_are_made_and_in_stages() {
+    let inventory = inventory(["a".to_owned()]);
+    let candidates = [
+        candidate("Pod", "p", Need::First),
+        candidate("ConfigMap", "a", Need::Changed),
+        candidate("Namespace", "n", Need::First),
+    ];
+    let plan = decide(&observed(&candidates, &inventory));
+    assert_eq!(
+        plan.apply,
+        [
+            (Stage::Definitions, 2),
+            (Stage::Configuration, 1),
+            (Stage::Workloads, 0)
+        ]
+    );
+    assert_eq!(plan.write_ahead.unwrap().len(), 3);
+}
+
+#[test]
+fn changes_alone_write_no_inventory_ahead() {
+    let inventory = inventory(["a".to_owned()]);
+    let plan = decide(&observed(
+        &[candidate("ConfigMap", "a", Need::Missing)],
+        &inventory,
+    ));
+    assert_eq!((plan.apply.len(), plan.write_ahead), (1, None));
+}
+
+#[test]
+fn what_git_dropped_is_deleted_only_when_pruning() {
+    let inventory = inventory(["a".to_owned(), "b".to_owned()]);
+    let candidates = [candidate("ConfigMap", "a", Need::Nothing)];
+    let mut seen = observed(&candidates, &inventory);
+    assert_eq!(decide(&seen).delete, [id("ConfigMap", "b")]);
+    seen.prune = Prune::Keep;
+    let plan = decide(&seen);
+    assert_eq!(
+        (plan.delete.len(), plan.kept, plan.held),
+        (0, vec![id("ConfigMap", "b")], None)
+    );
+}
+
+#[test]
+fn nothing_is_deleted_on_incomplete_knowledge() {
+    let inventory = inventory(["a".to_owned()]);
+    for (knowledge, held) in [
+        (Knowledge::Partial, Held::Partial),
+        (Knowledge::Empty, Held::Empty),
+    ] {
+        let mut seen = observed(&[], &inventory);
+        seen.knowledge = knowledge;
+        let plan = decide(&seen);
+        assert_eq!((plan.delete.len(), plan.held), (0, Some((held, 1))));
+        assert_eq!(plan.kept.len(), 1);
+    }
+}
+
+#[test]
+fn an_object_of_unknown_scope_protects_its_namesakes() {
+    let inventory = inventory(["a".to_owned(), "b".to_owned()]);
+    let unplaced = [Unplaced {
+        group: String::new(),
+        kind: "ConfigMap".into(),
+        name: "a".into(),
+    }]
+    .into();
+    let mut seen = observed(&[], &inventory);
+    seen.unplaced = &unplaced;
+    assert_eq!(decide(&seen).delete, [id("ConfigMap", "b")]);
+}
+
+#[test]
+fn a_mass_deletion_waits_for_its_revision_to_be_confirmed() {
+    let eleven = inventory((0..11).map(|i| format!("c{i:02}")));
+    let five: Vec<_> = (0..5)
+        .map(|i| candidate("ConfigMap", &format!("c{i:02}"), Need::Nothing))
+        .collect();
+    let mut seen = observed(&five, &eleven);
+    assert_eq!(
+        decide(&seen).held,
+        Some((Held::Budget { deletions: 6, of: 11 }, 6))
+    );
+    seen.confirmed = Some("main@sha1:0");
+    assert!(decide(&seen).held.is_some());
+    seen.confirmed = Some("main@sha1:1");
+    assert_eq!(decide(&seen).delete.len(), 6);
+}
+
+#[test]
+fn half_of_an_inventory_or_a_small_one_needs_no_confirmation() {
+    let twelve = inventory((0..12).map(|i| format!("c{i:02}")));
+    let six: Vec<_> = (0..6)
+        .map(|i| candidate("ConfigMap", &format!("c{i:02}"), Need::Nothing))
+        .collect();
+    assert_eq!(decide(&observed(&six, &twelve)).delete.len(), 6);
+    let ten = inventory((0..10).map(|i| format!("c{i:02}")));
+    let one = [candidate("ConfigMap", "c00", Need::Nothing)];
+    assert_eq!(decide(&observed(&one, &ten)).delete.len(), 9);
+}
+
+#[test]
+fn deletion_goes_through_the_stages_backwards() {
+    let inventory: Inventory = ["Namespace", "Pod", "ConfigMap"]
+        .map(|kind| (id(kind, "x"), "v1".to_owned()))
+        .into_iter()
+        .collect();
+    let kinds: Vec<_> = decide(&observed(&[], &inventory))
+        .delete
+        .into_iter()
+        .map(|id| id.kind)
+        .collect();
+    assert_eq!(kinds, ["Pod", "ConfigMap", "Namespace"]);
+}

@@ -1,0 +1,246 @@
+//! What a Kustomization wants (from Git) and what it has (from the cluster), without changing either.
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+    time::Instant,
+};
+
+use crate::{
+    api::{KustomizationSpec, OWNER_NAME, OWNER_NAMESPACE},
+    cluster::{
+        kinds::{Kind, Kinds},
+        live::{Live, Need, Owner},
+    },
+    decide::{Candidate, Knowledge, Unplaced},
+    git::{GitError, RepoPath},
+    manifest::{ApplyPolicy, ContentDigest, Desired, Overlay, ParseCache, Problem, SourceFile, digest, load},
+    object::{Gvk, ObjectId},
+    order,
+    source::Artifact,
+};
+
+/// Larger manifest files are refused: with the API server's limit of 3 MiB a request, they are no manifests.
+pub const MAX_FILE: u64 = 10 << 20;
+
+/// Why a path cannot be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// It does not exist.
+    #[error(
+        "the path {0:?} does not exist at this revision: correct spec.path or push it; nothing is deleted"
+    )]
+    PathMissing(String),
+    /// It cannot be read.
+    #[error("the path {0:?} cannot be read: {1}; nothing is deleted")]
+    Git(String, GitError),
+}
+
+/// Blocking: loads the manifests under `path`.
+pub fn manifests(artifact: &Artifact, path: &str, cache: &mut ParseCache) -> Result<Desired, LoadError> {
+    let failed = |error| LoadError::Git(path.to_owned(), error);
+    let repo_path = RepoPath::parse(path).map_err(failed)?;
+    let snapshot = &artifact.snapshot;
+    if snapshot.tree_id(&repo_path).map_err(failed)?.is_none() {
+        return Err(LoadError::PathMissing(path.to_owned()));
+    }
+    let listing = snapshot.files(&repo_path, &artifact.ignore).map_err(failed)?;
+    let files: Vec<SourceFile> = listing
+        .files
+        .into_iter()
+        .filter(|file| file.path.ends_with(".yaml") || file.path.ends_with(".yml"))
+        .map(|file| SourceFile {
+            path: Arc::from(file.path),
+            blob: file.blob,
+        })
+        .collect();
+    let mut desired = load(&files, cache, |file| {
+        snapshot
+            .read(file.blob, MAX_FILE)
+            .map_err(|error| error.to_string())
+    });
+    desired
+        .unreadable
+        .extend(listing.problems.into_iter().map(|p| Problem {
+            at: p.path,
+            message: p.reason,
+        }));
+    Ok(desired)
+}
+
+/// The labels and annotations that every object of a Kustomization gets.
+pub fn overlay(owner: &Owner, spec: &KustomizationSpec) -> Overlay {
+    let common = spec.common_metadata.clone().unwrap_or_default();
+    let mut overlay = Overlay {
+        labels: common.labels,
+        annotations: common.annotations,
+    };
+    overlay.labels.insert(OWNER_NAME.into(), owner.name.clone());
+    overlay
+        .labels
+        .insert(OWNER_NAMESPACE.into(), owner.namespace.clone());
+    overlay
+}
+
+/// The fields that are not built yet and are set.
+pub fn unsupported(spec: &KustomizationSpec) -> Vec<&'static str> {
+    [
+        ("spec.targetNamespace", spec.target_namespace.is_some()),
+        ("spec.namePrefix", spec.name_prefix.is_some()),
+        ("spec.nameSuffix", spec.name_suffix.is_some()),
+        ("spec.patches", !spec.patches.is_empty()),
+        ("spec.images", !spec.images.is_empty()),
+        ("spec.components", !spec.components.is_empty()),
+        ("spec.buildMetadata", !spec.build_metadata.is_empty()),
+        ("spec.postBuild", spec.post_build.is_some()),
+        ("spec.decryption", spec.decryption.is_some()),
+        ("spec.kubeConfig", spec.kube_config.is_some()),
+        ("spec.dependsOn", !spec.depends_on.is_empty()),
+        ("spec.wait", spec.wait == Some(true)),
+        ("spec.healthChecks", !spec.health_checks.is_empty()),
+        ("spec.healthCheckExprs", !spec.health_check_exprs.is_empty()),
+        ("spec.force", spec.force),
+        ("spec.ignore", !spec.ignore.is_empty()),
+    ]
+    .into_iter()
+    .filter_map(|(field, set)| set.then_some(field))
+    .collect()
+}
+
+/// An object that can be applied: its place among the desired ones, and its kind.
+#[derive(Clone, Debug)]
+pub struct Placed {
+    /// Index in [`Desired::objects`].
+    pub index: usize,
+    /// Its kind in the cluster.
+    pub kind: Arc<Kind>,
+    /// Digest of what is applied: the manifest and the overlay.
+    pub content: ContentDigest,
+}
+
+/// Everything `decide` needs, and what `act` needs to carry it out.
+#[derive(Debug, Default)]
+pub struct Observation {
+    /// What can be applied, in Git's order.
+    pub candidates: Vec<Candidate>,
+    /// Parallel to `candidates`.
+    pub placed: Vec<Placed>,
+    /// What is wanted and has no place.
+    pub unplaced: BTreeSet<Unplaced>,
+    /// Indices of objects whose kind the API server does not serve.
+    pub parked: Vec<usize>,
+    /// What is wrong with single objects.
+    pub problems: Vec<Problem>,
+}
+
+/// The kinds that are wanted and that the API server is not known to serve.
+pub fn unknown_kinds<'a>(desired: &'a Desired, kinds: &Kinds) -> HashSet<&'a Gvk> {
+    let mut wanted: HashSet<&Gvk> = desired.objects.iter().map(|object| &object.gvk).collect();
+    wanted.retain(|gvk| kinds.find(gvk).is_none());
+    wanted
+}
+
+/// Places every wanted object in the cluster and asks what it needs. No request is made.
+pub fn place(desired: &Desired, overlay: &Overlay, kinds: &Kinds, live: &Live, now: Instant) -> Observation {
+    let overlay_digest = overlay_digest(overlay);
+    let mut found: std::collections::HashMap<&Gvk, Option<Arc<Kind>>> = std::collections::HashMap::new();
+    let mut seen = Observation::default();
+    for (index, wanted) in desired.objects.iter().enumerate() {
+        let kind = found
+            .entry(&wanted.gvk)
+            .or_insert_with(|| kinds.find(&wanted.gvk).map(Arc::new))
+            .clone();
+        let unplaced = Unplaced {
+            group: wanted.gvk.group.clone(),
+            kind: wanted.gvk.kind.clone(),
+            name: wanted.name.clone(),
+        };
+        let Some(kind) = kind else {
+            seen.parked.push(index);
+            seen.unplaced.insert(unplaced);
+            continue;
+        };
+        if kind.namespaced && wanted.namespace.is_empty() {
+            seen.problems.push(Problem {
+                at: wanted.origin.to_string(),
+                message: format!("{} {:?} needs a metadata.namespace", wanted.gvk.kind, wanted.name),
+            });
+            seen.unplaced.insert(unplaced);
+            continue;
+        }
+        if wanted.policy == ApplyPolicy::Ignore {
+            seen.unplaced.insert(unplaced);
+            continue;
+        }
+        let id = ObjectId {
+            namespace: if kind.namespaced {
+                wanted.namespace.clone()
+            } else {
+                String::new()
+            },
+            group: wanted.gvk.group.clone(),
+            kind: wanted.gvk.kind.clone(),
+            name: wanted.name.clone(),
+        };
+        let content = combine(&wanted.digest, &overlay_digest);
+        let need = live.need(&id, &content, now);
+        let stage = order::stage(&wanted.gvk);
+        seen.candidates.push(Candidate {
+            id,
+            version: wanted.gvk.version.clone(),
+            stage,
+            need,
+        });
+        seen.placed.push(Placed { index, kind, content });
+    }
+    seen
+}
+
+/// Whether all that Git wants is known.
+pub fn knowledge(desired: &Desired) -> Knowledge {
+    if !desired.unreadable.is_empty() {
+        Knowledge::Partial
+    } else if desired.objects.is_empty() {
+        Knowledge::Empty
+    } else {
+        Knowledge::Complete
+    }
+}
+
+/// What stands in the way of objects that need something but are not applied now.
+pub fn standing_problems(seen: &Observation, desired: &Desired) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (candidate, placed) in seen.candidates.iter().zip(&seen.placed) {
+        let message = match &candidate.need {
+            Need::Failed(failure, _) => failure.message.clone(),
+            Need::Flapping(left) => format!(
+                "something changes it again and again; it is left alone for {} s: find out who with \
+                 kubectl get --show-managed-fields",
+                left.as_secs()
+            ),
+            _ => continue,
+        };
+        let at = desired
+            .objects
+            .get(placed.index)
+            .map_or_else(String::new, |object| object.origin.to_string());
+        problems.push(Problem {
+            at,
+            message: format!("{}: {message}", candidate.id),
+        });
+    }
+    problems
+}
+
+fn overlay_digest(overlay: &Overlay) -> ContentDigest {
+    digest(&serde_json::json!({ "labels": overlay.labels, "annotations": overlay.annotations }))
+}
+
+fn combine(a: &ContentDigest, b: &ContentDigest) -> ContentDigest {
+    let mut out = *a;
+    // Both are digests: XOR with a rotated one keeps every change visible.
+    for (byte, other) in out.iter_mut().zip(b.iter().rev()) {
+        *byte ^= *other;
+    }
+    out
+}

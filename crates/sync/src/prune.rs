@@ -1,0 +1,222 @@
+//! Deleting what Git no longer wants: only what is ours, exactly the object that was looked at, in reverse order.
+
+use std::collections::{BTreeMap, HashSet};
+
+use futures::{StreamExt as _, stream};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Client;
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+
+use crate::{
+    api::{ADOPTED, OWNER_NAME, OWNER_NAMESPACE},
+    cluster::{
+        fields::MANAGER,
+        kinds::{Kind, Kinds},
+        live::{self, Live, Owner},
+        requests::{self, RequestError},
+    },
+    decide::stage_of,
+    inventory::Inventory,
+    manifest::POLICY_PREFIX,
+    object::{Gvk, ObjectId},
+    order::STAGES,
+};
+
+/// What deleting needs.
+pub struct Tools<'a> {
+    /// The Kubernetes API, as the Kustomization's identity.
+    pub client: &'a Client,
+    /// Requests in flight, over all Kustomizations.
+    pub in_flight: &'a Semaphore,
+    /// Requests in flight of one Kustomization.
+    pub concurrency: usize,
+    /// Kinds that are served.
+    pub kinds: &'a Kinds,
+    /// What is known of objects.
+    pub live: &'a Live,
+    /// The Kustomization.
+    pub owner: &'a Owner,
+}
+
+/// What became of an object that Git no longer wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Removal {
+    /// It was deleted.
+    Deleted,
+    /// It was gone already.
+    Gone,
+    /// It stays and is no longer ours, for this reason.
+    Released(&'static str),
+    /// It could not be deleted, and stays ours.
+    Failed(String),
+    /// It stays ours until an object of the same kind can be applied.
+    Waits,
+}
+
+/// Deletes `surplus`. Kinds in `troubled` wait.
+pub async fn prune(
+    tools: &Tools<'_>,
+    surplus: &[ObjectId],
+    inventory: &Inventory,
+    troubled: &HashSet<(String, String)>,
+) -> BTreeMap<ObjectId, Removal> {
+    let mut removals = BTreeMap::new();
+    for stage in STAGES.iter().rev() {
+        let due: Vec<ObjectId> = surplus
+            .iter()
+            .filter(|id| stage_of(id) == *stage)
+            .cloned()
+            .collect();
+        let mut results = stream::iter(due)
+            .map(|id| async move {
+                if troubled.contains(&(id.group.clone(), id.kind.clone())) {
+                    return (id, Removal::Waits);
+                }
+                // `Err`: the semaphore is never closed.
+                let _permit = tools.in_flight.acquire().await;
+                let version = inventory.get(&id).map(String::as_str).unwrap_or_default();
+                let removal = remove(tools, &id, version).await;
+                (
+                    id,
+                    removal.unwrap_or_else(|error| Removal::Failed(error.to_string())),
+                )
+            })
+            .buffer_unordered(tools.concurrency);
+        while let Some((id, removal)) = results.next().await {
+            if !matches!(removal, Removal::Failed(_) | Removal::Waits) {
+                tools.live.forget(&id);
+            }
+            removals.insert(id, removal);
+        }
+    }
+    removals
+}
+
+async fn remove(tools: &Tools<'_>, id: &ObjectId, version: &str) -> Result<Removal, RequestError> {
+    let gvk = Gvk {
+        group: id.group.clone(),
+        version: version.to_owned(),
+        kind: id.kind.clone(),
+    };
+    let Some(kind) = tools
+        .kinds
+        .find(&gvk)
+        .or_else(|| tools.kinds.find_any_version(&id.group, &id.kind))
+    else {
+        return match tools.kinds.is_certainly_gone(&id.group, &id.kind).await {
+            Ok(true) => Ok(Removal::Gone),
+            Ok(false) => Ok(Removal::Failed(format!(
+                "the kind {} is not served in a known version",
+                id.kind
+            ))),
+            Err(error) => Err(RequestError::Unavailable(format!(
+                "the kind {} cannot be looked up: {error}",
+                id.kind
+            ))),
+        };
+    };
+    for attempt in 0.. {
+        let Some(metadata) = requests::read(tools.client, &kind, id).await? else {
+            return Ok(Removal::Gone);
+        };
+        if metadata.deletion_timestamp.is_some() {
+            return Ok(Removal::Deleted);
+        }
+        if let Some(reason) = reason_to_keep(&metadata, tools.owner) {
+            if reason == WAS_THERE_BEFORE {
+                release(tools.client, &kind, id).await?;
+            }
+            return Ok(Removal::Released(reason));
+        }
+        match requests::delete(tools.client, &kind, id, &metadata).await {
+            // It changed between reading and deleting: look again.
+            Err(RequestError::Conflict(_)) if attempt < 5 => {}
+            result => return result.map(|()| Removal::Deleted),
+        }
+    }
+    Ok(Removal::Gone)
+}
+
+const WAS_THERE_BEFORE: &str =
+    "it was there before this Kustomization first applied it: delete it by hand if it should go";
+
+fn reason_to_keep(metadata: &ObjectMeta, owner: &Owner) -> Option<&'static str> {
+    let says = |key: &str, value: &str| {
+        let key = format!("{POLICY_PREFIX}{key}");
+        [&metadata.labels, &metadata.annotations]
+            .into_iter()
+            .flatten()
+            .any(|map| map.get(&key).is_some_and(|text| text.eq_ignore_ascii_case(value)))
+    };
+    if live::owner(metadata).as_ref() != Some(owner) {
+        Some("it does not carry this Kustomization's owner labels")
+    } else if says("prune", "disabled") {
+        Some("pruning is disabled on it")
+    } else if says("reconcile", "disabled") || says("ssa", "Ignore") {
+        Some("reconciliation is disabled on it")
+    } else if metadata
+        .annotations
+        .as_ref()
+        .is_some_and(|annotations| annotations.contains_key(ADOPTED))
+    {
+        Some(WAS_THERE_BEFORE)
+    } else {
+        None
+    }
+}
+
+/// Takes our marks off an object that stays.
+async fn release(client: &Client, kind: &Kind, id: &ObjectId) -> Result<(), RequestError> {
+    let marks: Value = json!({ "metadata": {
+        "labels": { OWNER_NAME: null, OWNER_NAMESPACE: null },
+        "annotations": { ADOPTED: null },
+    } });
+    requests::merge(client, kind, id, MANAGER, &marks).await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_ours_and_wants_to_go_is_deleted() {
+        let owner = Owner {
+            namespace: "flux-system".into(),
+            name: "app".into(),
+        };
+        let ours = |annotations: &[(&str, &str)]| ObjectMeta {
+            labels: Some(
+                [
+                    (OWNER_NAME.into(), "app".into()),
+                    (OWNER_NAMESPACE.into(), "flux-system".into()),
+                ]
+                .into(),
+            ),
+            annotations: Some(
+                annotations
+                    .iter()
+                    .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+                    .collect(),
+            ),
+            ..ObjectMeta::default()
+        };
+        assert_eq!(reason_to_keep(&ours(&[]), &owner), None);
+        for annotation in [
+            ("kustomize.toolkit.fluxcd.io/prune", "Disabled"),
+            ("kustomize.toolkit.fluxcd.io/ssa", "ignore"),
+            (ADOPTED, "true"),
+        ] {
+            assert!(
+                reason_to_keep(&ours(&[annotation]), &owner).is_some(),
+                "{annotation:?}"
+            );
+        }
+        assert!(reason_to_keep(&ObjectMeta::default(), &owner).is_some());
+        let other = Owner {
+            name: "other".into(),
+            ..owner
+        };
+        assert!(reason_to_keep(&ours(&[]), &other).is_some());
+    }
+}

@@ -1,0 +1,606 @@
+//! One look at a Kustomization, from its source to its status.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::{Arc, PoisonError},
+    time::{Duration, Instant},
+};
+
+use kube::{ResourceExt as _, runtime::controller::Action};
+use plumbline_common::{backoff, events};
+
+use crate::{
+    act,
+    api::{CONFIRM_DELETION, FINALIZER, Kustomization, KustomizationStatus},
+    cluster::live::{Need, Owner},
+    controller::{self, Context, CrossNamespace, Error, LoadKey, Memory, Waits},
+    decide::{self, Plan, Prune},
+    inventory::{self, Inventory},
+    manifest::{Desired, Problem},
+    observe::{self, Observation},
+    prune::{self, Removal},
+    report::{self, About},
+    source::Artifact,
+};
+
+/// How long a Kustomization with an empty budget of time goes on later.
+const GO_ON: Duration = Duration::from_millis(100);
+
+/// One look.
+pub struct Step<'a> {
+    /// What the controller works with.
+    pub context: &'a Context,
+    /// The Kustomization.
+    pub object: &'a Kustomization,
+    /// Its name.
+    pub owner: &'a Owner,
+    /// What its status is about.
+    pub about: About<'a>,
+    /// When the look began.
+    pub begun: Instant,
+}
+
+impl Step<'_> {
+    /// Brings the cluster to what Git wants.
+    pub async fn reconcile(&self, memory: &mut Memory) -> Result<Action, Error> {
+        let old = self.status(memory);
+        if let Some((reason, message)) = self.refusal() {
+            let new = report::stalled(&old, reason, &message, self.about);
+            self.tell_failure(&old, &new, "");
+            self.context.write_status(self.owner, memory, &old, new).await?;
+            return Ok(Action::await_change());
+        }
+        if !controller::has_finalizer(self.object) {
+            let mut finalizers = self.object.finalizers().to_vec();
+            finalizers.push(FINALIZER.to_owned());
+            self.context.write_finalizers(self.object, finalizers).await?;
+        }
+        let artifact = match self.artifact() {
+            Ok(artifact) => artifact,
+            Err(message) => return self.not_ready(memory, &old, &message, "").await,
+        };
+        let desired = match self.desired(memory, &artifact).await? {
+            Ok(desired) => desired,
+            Err(error) => {
+                return self
+                    .not_ready(memory, &old, &error.to_string(), &artifact.revision)
+                    .await;
+            }
+        };
+        self.apply(memory, old, &artifact, &desired).await
+    }
+
+    fn status(&self, memory: &Memory) -> KustomizationStatus {
+        memory
+            .status
+            .clone()
+            .or_else(|| self.object.status.clone())
+            .unwrap_or_default()
+    }
+
+    fn refusal(&self) -> Option<(&'static str, String)> {
+        let spec = &self.object.spec;
+        let unsupported = observe::unsupported(spec);
+        if !unsupported.is_empty() {
+            let message = format!(
+                "not supported yet: {}. Nothing is applied, because the result would not be what is asked for",
+                unsupported.join(", ")
+            );
+            return Some(("UnsupportedField", message));
+        }
+        if spec.source_ref.kind != "GitRepository" {
+            let message = format!(
+                "sourceRef.kind {:?} is not supported: use a GitRepository",
+                spec.source_ref.kind
+            );
+            return Some(("UnsupportedField", message));
+        }
+        let (namespace, name) = controller::source_key(spec, &self.owner.namespace);
+        if namespace != self.owner.namespace
+            && self.context.settings.cross_namespace == CrossNamespace::Refused
+        {
+            let message = format!(
+                "the source {namespace}/{name} is in another namespace, which is not allowed \
+                 (--no-cross-namespace-refs=false allows it)"
+            );
+            return Some(("AccessDenied", message));
+        }
+        None
+    }
+
+    fn artifact(&self) -> Result<Arc<Artifact>, String> {
+        let key = controller::source_key(&self.object.spec, &self.owner.namespace);
+        let name = format!("GitRepository {}/{}", key.0, key.1);
+        let state = self
+            .context
+            .sources
+            .find(&key)
+            .ok_or_else(|| format!("{name} does not exist, or was not fetched yet"))?;
+        state.artifact.ok_or_else(|| match state.problem {
+            Some(problem) => format!("{name} has nothing to apply: {problem}"),
+            None => format!("{name} was not fetched yet"),
+        })
+    }
+
+    async fn not_ready(
+        &self,
+        memory: &mut Memory,
+        old: &KustomizationStatus,
+        message: &str,
+        revision: &str,
+    ) -> Result<Action, Error> {
+        let mut new = report::not_ready(old, "ArtifactFailed", message, self.about);
+        if !revision.is_empty() {
+            new.last_attempted_revision = Some(revision.to_owned());
+        }
+        self.tell_failure(old, &new, revision);
+        self.context.write_status(self.owner, memory, old, new).await?;
+        // A change of the source brings us back; the interval is only a second chance.
+        Ok(Action::requeue(controller::retry_interval(&self.object.spec)))
+    }
+
+    async fn desired(
+        &self,
+        memory: &mut Memory,
+        artifact: &Arc<Artifact>,
+    ) -> Result<Result<Arc<Desired>, observe::LoadError>, Error> {
+        let path = self
+            .object
+            .spec
+            .path
+            .clone()
+            .filter(|path| !path.is_empty())
+            .unwrap_or_else(|| ".".into());
+        let key = LoadKey {
+            revision: artifact.revision.clone(),
+            path,
+            ignore: artifact.ignore_text.clone(),
+        };
+        if let Some((known, desired)) = &memory.desired
+            && *known == key
+        {
+            return Ok(Ok(Arc::clone(desired)));
+        }
+        let (artifact, cache, path) = (Arc::clone(artifact), Arc::clone(&memory.cache), key.path.clone());
+        let load = move || {
+            let mut cache = cache.lock().unwrap_or_else(PoisonError::into_inner);
+            observe::manifests(&artifact, &path, &mut cache)
+        };
+        match tokio::task::spawn_blocking(load).await? {
+            Ok(desired) => {
+                let desired = Arc::new(desired);
+                memory.desired = Some((key, Arc::clone(&desired)));
+                Ok(Ok(desired))
+            }
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
+    /// Asks for the API server's kinds where some are unknown and may have come since they were last asked for.
+    async fn learn_kinds(&self, memory: &mut Memory, desired: &Desired) -> Result<(), Error> {
+        let kinds = &self.context.kinds;
+        if observe::unknown_kinds(desired, kinds).is_empty() {
+            memory.kinds_asked = None;
+            return Ok(());
+        }
+        let asked = kinds.asked().await;
+        let known = memory.kinds_asked.unwrap_or_default();
+        let news = self.context.kinds_news.load(std::sync::atomic::Ordering::Relaxed);
+        if asked == 0 || known < news || memory.requested.as_deref() != self.about.requested {
+            kinds.refresh_since(asked).await.map_err(Error::Discovery)?;
+        }
+        memory.kinds_asked = Some(news);
+        Ok(())
+    }
+
+    async fn apply(
+        &self,
+        memory: &mut Memory,
+        mut old: KustomizationStatus,
+        artifact: &Arc<Artifact>,
+        desired: &Arc<Desired>,
+    ) -> Result<Action, Error> {
+        let (context, spec, owner) = (self.context, &self.object.spec, self.owner);
+        self.learn_kinds(memory, desired).await?;
+        let overlay = observe::overlay(owner, spec);
+        let seen = observe::place(desired, &overlay, &context.kinds, &context.live, Instant::now());
+        let (inventory, unreadable) = inventory::read(old.inventory.as_ref());
+        let plan = decide::decide(&decide::Observed {
+            candidates: &seen.candidates,
+            unplaced: &seen.unplaced,
+            knowledge: observe::knowledge(desired),
+            inventory: &inventory,
+            prune: if spec.prune { Prune::Delete } else { Prune::Keep },
+            revision: &artifact.revision,
+            confirmed: self
+                .object
+                .annotations()
+                .get(CONFIRM_DELETION)
+                .map(String::as_str),
+            budget: context.settings.budget,
+        });
+        if let Some(ahead) = &plan.write_ahead {
+            let new = report::started(
+                &old,
+                &artifact.revision,
+                inventory::write(ahead, &unreadable),
+                self.about,
+            );
+            context.write_status(owner, memory, &old, new.clone()).await?;
+            old = new;
+        }
+        let (outcome, removals) = if plan.is_noop() {
+            (act::Outcome::default(), BTreeMap::new())
+        } else {
+            self.write(&plan, &seen, desired, artifact, &inventory, &overlay)
+                .await?
+        };
+        context.park(
+            owner,
+            if seen.parked.is_empty() {
+                Waits::ForNothing
+            } else {
+                Waits::ForKinds
+            },
+        );
+
+        let base = plan.write_ahead.as_ref().unwrap_or(&inventory);
+        let after = inventory_after(base, &inventory, &seen, &outcome, &removals);
+        let result = self.result(&plan, &seen, desired, artifact, &outcome, &removals);
+        let result = report::Result {
+            inventory: (after != *base || old.inventory.is_none())
+                .then(|| inventory::write(&after, &unreadable)),
+            ..result
+        };
+        let new = report::finished(&old, &result, self.about);
+        self.tell(&old, &new, &outcome, &removals, &artifact.revision);
+        context.write_status(owner, memory, &old, new).await?;
+        if result.did_something {
+            context.metrics.observe(
+                "Kustomization",
+                &owner.name,
+                &owner.namespace,
+                self.begun.elapsed(),
+            );
+        }
+        Ok(Action::requeue(self.next(&seen, &outcome)))
+    }
+
+    async fn write(
+        &self,
+        plan: &Plan,
+        seen: &Observation,
+        desired: &Desired,
+        artifact: &Arc<Artifact>,
+        inventory: &Inventory,
+        overlay: &crate::manifest::Overlay,
+    ) -> Result<(act::Outcome, BTreeMap<crate::object::ObjectId, Removal>), Error> {
+        let (context, spec, owner) = (self.context, &self.object.spec, self.owner);
+        let client = context.client_for(spec, &owner.namespace)?;
+        let tools = act::Tools {
+            client: &client,
+            in_flight: &context.in_flight,
+            concurrency: context.settings.concurrency,
+            live: &context.live,
+            watches: &context.watches,
+            override_managers: &context.settings.override_managers,
+            owner,
+            overlay,
+            retry: controller::retry_interval(spec),
+            deadline: self.begun + controller::timeout(spec),
+        };
+        let bodies = act::bodies(artifact, desired);
+        let outcome = act::apply(&tools, plan, seen, desired, &bodies).await;
+        let mut troubled = act::troubled_kinds(&outcome, seen, desired);
+        if outcome.untried > 0 {
+            // Not everything was tried: deletions have time.
+            troubled.extend(plan.delete.iter().map(|id| (id.group.clone(), id.kind.clone())));
+        }
+        let tools = prune::Tools {
+            client: &client,
+            in_flight: &context.in_flight,
+            concurrency: context.settings.concurrency,
+            kinds: &context.kinds,
+            live: &context.live,
+            owner,
+        };
+        let removals = prune::prune(&tools, &plan.delete, inventory, &troubled).await;
+        Ok((outcome, removals))
+    }
+
+    fn result<'r>(
+        &self,
+        plan: &Plan,
+        seen: &Observation,
+        desired: &Desired,
+        artifact: &'r Artifact,
+        outcome: &act::Outcome,
+        removals: &BTreeMap<crate::object::ObjectId, Removal>,
+    ) -> report::Result<'r> {
+        let mut build: Vec<Problem> = desired
+            .unreadable
+            .iter()
+            .chain(&desired.problems)
+            .cloned()
+            .collect();
+        build.extend(seen.problems.iter().cloned());
+        let mut apply: Vec<Problem> = outcome
+            .failed
+            .iter()
+            .map(|(index, error)| Problem {
+                at: desired.objects[seen.placed[*index].index].origin.to_string(),
+                message: format!("{}: {error}", seen.candidates[*index].id),
+            })
+            .collect();
+        apply.extend(observe::standing_problems(seen, desired));
+        let (awaited, unknown): (Vec<_>, Vec<_>) = parked(seen, desired).partition(|(_, expected)| *expected);
+        apply.extend(unknown.into_iter().map(|(problem, _)| problem));
+        for (id, removal) in removals {
+            let message = match removal {
+                Removal::Failed(message) => format!("cannot be deleted: {message}"),
+                Removal::Waits => format!(
+                    "is no longer in Git, and is not deleted while a {} cannot be applied",
+                    id.kind
+                ),
+                _ => continue,
+            };
+            apply.push(Problem {
+                at: id.to_string(),
+                message,
+            });
+        }
+        report::Result {
+            revision: &artifact.revision,
+            digest: desired.digest.iter().map(|byte| format!("{byte:02x}")).collect(),
+            build,
+            apply,
+            awaited: awaited.into_iter().map(|(problem, _)| problem).collect(),
+            untried: outcome.untried,
+            held: plan.held,
+            total: desired.objects.len(),
+            inventory: None,
+            did_something: !plan.is_noop(),
+            took: self.begun.elapsed(),
+        }
+    }
+
+    /// When to look again if nothing happens before.
+    fn next(&self, seen: &Observation, outcome: &act::Outcome) -> Duration {
+        if outcome.untried > 0 {
+            return GO_ON;
+        }
+        let mut next = controller::interval(&self.object.spec);
+        if !outcome.failed.is_empty() {
+            // The failures' own delays are asked for in the next look.
+            next = next.min(Duration::from_secs(1));
+        }
+        for candidate in &seen.candidates {
+            if let Need::Failed(_, left) | Need::Flapping(left) = candidate.need {
+                next = next.min(left.max(Duration::from_millis(100)));
+            }
+        }
+        if seen.parked.is_empty() {
+            backoff::jitter(next, self.context.settings.jitter, rand::random())
+        } else {
+            next.min(controller::retry_interval(&self.object.spec))
+        }
+    }
+
+    fn tell(
+        &self,
+        old: &KustomizationStatus,
+        new: &KustomizationStatus,
+        outcome: &act::Outcome,
+        removals: &BTreeMap<crate::object::ObjectId, Removal>,
+        revision: &str,
+    ) {
+        if let Some(changes) = report::changes(&outcome.applied, removals) {
+            tracing::info!(
+                name = self.owner.name,
+                namespace = self.owner.namespace,
+                revision,
+                changes,
+                "applied"
+            );
+            self.context.tell(
+                self.object,
+                events::Kind::Normal,
+                "Progressing",
+                changes,
+                revision,
+            );
+        }
+        if let Some(corrections) = report::corrections(&outcome.applied) {
+            tracing::info!(
+                name = self.owner.name,
+                namespace = self.owner.namespace,
+                corrections,
+                "drift corrected"
+            );
+            self.context.tell(
+                self.object,
+                events::Kind::Normal,
+                "DriftCorrected",
+                corrections,
+                revision,
+            );
+        }
+        self.tell_failure(old, new, revision);
+        let ready =
+            |status: &KustomizationStatus| status.conditions.iter().find(|c| c.type_ == "Ready").cloned();
+        if let Some(now) = ready(new)
+            && now.status == "True"
+            && old.last_applied_revision.as_deref() != Some(revision)
+        {
+            let message = format!(
+                "Reconciliation finished in {:.1} s: {}",
+                self.begun.elapsed().as_secs_f64(),
+                now.message
+            );
+            self.context
+                .tell(self.object, events::Kind::Normal, &now.reason, message, revision);
+        }
+    }
+
+    fn tell_failure(&self, old: &KustomizationStatus, new: &KustomizationStatus, revision: &str) {
+        let ready =
+            |status: &KustomizationStatus| status.conditions.iter().find(|c| c.type_ == "Ready").cloned();
+        let (before, Some(now)) = (ready(old), ready(new)) else {
+            return;
+        };
+        if now.status == "False" && before.is_none_or(|b| b.reason != now.reason || b.message != now.message)
+        {
+            tracing::warn!(
+                name = self.owner.name,
+                namespace = self.owner.namespace,
+                reason = now.reason,
+                "{}",
+                now.message
+            );
+            self.context.tell(
+                self.object,
+                events::Kind::Warning,
+                &now.reason,
+                now.message,
+                revision,
+            );
+        }
+    }
+
+    /// The Kustomization is being deleted: so are its objects, as its policy says.
+    pub async fn finalize(&self, memory: &mut Memory) -> Result<Action, Error> {
+        let (context, spec, owner) = (self.context, &self.object.spec, self.owner);
+        if !controller::has_finalizer(self.object) {
+            return Ok(Action::await_change());
+        }
+        let old = self.status(memory);
+        let delete = match spec.deletion_policy.as_deref() {
+            _ if spec.suspend == Some(true) => false,
+            Some("Orphan") => false,
+            Some("Delete" | "WaitForTermination") => true,
+            _ => spec.prune,
+        };
+        let (inventory, unreadable) = inventory::read(old.inventory.as_ref());
+        if delete && !inventory.is_empty() {
+            if context.kinds.asked().await == 0 {
+                context.kinds.refresh_since(0).await.map_err(Error::Discovery)?;
+            }
+            let client = context.client_for(spec, &owner.namespace)?;
+            let tools = prune::Tools {
+                client: &client,
+                in_flight: &context.in_flight,
+                concurrency: context.settings.concurrency,
+                kinds: &context.kinds,
+                live: &context.live,
+                owner,
+            };
+            let mut surplus: Vec<_> = inventory.keys().cloned().collect();
+            surplus.sort_by_cached_key(|id| std::cmp::Reverse(decide::stage_of(id)));
+            context.live.forget_owner(owner);
+            let removals = prune::prune(&tools, &surplus, &inventory, &HashSet::new()).await;
+            let left: Inventory = inventory
+                .into_iter()
+                .filter(|(id, _)| matches!(removals.get(id), Some(Removal::Failed(_)) | None))
+                .collect();
+            if !left.is_empty() {
+                let problems: Vec<String> = removals
+                    .iter()
+                    .filter_map(|(id, removal)| match removal {
+                        Removal::Failed(message) => Some(format!("{id}: {message}")),
+                        _ => None,
+                    })
+                    .take(20)
+                    .collect();
+                let message = format!(
+                    "{} object(s) cannot be deleted:\n{}",
+                    left.len(),
+                    problems.join("\n")
+                );
+                let mut new = report::not_ready(&old, "PruneFailed", &message, self.about);
+                new.inventory = Some(inventory::write(&left, &unreadable));
+                self.tell_failure(&old, &new, "");
+                context.write_status(owner, memory, &old, new).await?;
+                return Ok(Action::requeue(
+                    Duration::from_secs(5).min(controller::retry_interval(spec)),
+                ));
+            }
+            if let Some(changes) = report::changes(&BTreeMap::new(), &removals) {
+                tracing::info!(
+                    name = owner.name,
+                    namespace = owner.namespace,
+                    changes,
+                    "finalized"
+                );
+                context.tell(
+                    self.object,
+                    events::Kind::Normal,
+                    "ReconciliationSucceeded",
+                    changes,
+                    "",
+                );
+            }
+        }
+        let finalizers = self
+            .object
+            .finalizers()
+            .iter()
+            .filter(|name| *name != FINALIZER)
+            .cloned()
+            .collect();
+        context.write_finalizers(self.object, finalizers).await?;
+        context.forget(owner);
+        Ok(Action::await_change())
+    }
+}
+
+/// Objects whose kind is not served, and whether the source itself has a CRD for it.
+fn parked<'a>(seen: &'a Observation, desired: &'a Desired) -> impl Iterator<Item = (Problem, bool)> + 'a {
+    let defined: HashSet<&str> = desired
+        .objects
+        .iter()
+        .filter(|object| object.gvk.kind == "CustomResourceDefinition")
+        .filter_map(|object| object.name.split_once('.').map(|(_, group)| group))
+        .collect();
+    seen.parked.iter().map(move |index| {
+        let object = &desired.objects[*index];
+        let gvk = &object.gvk;
+        let message = format!(
+            "{} {:?}: no matches for kind {:?} in version {:?}: the API server does not serve it; it is applied as soon \
+             as it does",
+            gvk.kind,
+            object.name,
+            gvk.kind,
+            gvk.api_version()
+        );
+        (Problem { at: object.origin.to_string(), message }, defined.contains(gvk.group.as_str()))
+    })
+}
+
+/// What is ours after everything was tried: what was ours, and what was made. What was refused was never made.
+fn inventory_after(
+    base: &Inventory,
+    before: &Inventory,
+    seen: &Observation,
+    outcome: &act::Outcome,
+    removals: &BTreeMap<crate::object::ObjectId, Removal>,
+) -> Inventory {
+    let mut after = base.clone();
+    for candidate in &seen.candidates {
+        if let Some(version) = after.get_mut(&candidate.id) {
+            version.clone_from(&candidate.version);
+        }
+    }
+    for (index, error) in &outcome.failed {
+        let id = &seen.candidates[*index].id;
+        if !before.contains_key(id) && matches!(error, crate::cluster::requests::RequestError::Refused { .. })
+        {
+            after.remove(id);
+        }
+    }
+    for (id, removal) in removals {
+        if matches!(removal, Removal::Deleted | Removal::Gone | Removal::Released(_)) {
+            after.remove(id);
+        }
+    }
+    after
+}

@@ -1,0 +1,326 @@
+//! Pure: what a Kustomization's status and events say.
+
+use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
+
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+use plumbline_common::{
+    conditions::{self, Wanted},
+    duration,
+};
+
+use crate::{
+    act::Change,
+    api::{CONFIRM_DELETION, KustomizationStatus, ResourceInventory, Snapshot},
+    decide::Held,
+    manifest::Problem,
+    object::ObjectId,
+    prune::Removal,
+};
+
+/// Problems that are written out in a condition; more are counted.
+const WRITTEN_OUT: usize = 20;
+/// Entries of `status.history`.
+const HISTORY: usize = 5;
+
+/// When and what a status is about.
+#[derive(Clone, Copy, Debug)]
+pub struct About<'a> {
+    /// `metadata.generation`.
+    pub generation: i64,
+    /// Now.
+    pub now: Timestamp,
+    /// `reconcile.fluxcd.io/requestedAt`.
+    pub requested: Option<&'a str>,
+}
+
+/// How a reconciliation ended.
+#[derive(Clone, Debug, Default)]
+pub struct Result<'a> {
+    /// The revision that was tried.
+    pub revision: &'a str,
+    /// Digest of everything that Git wants, in hex.
+    pub digest: String,
+    /// Manifests that cannot be read, and objects that Git has in a form no cluster takes.
+    pub build: Vec<Problem>,
+    /// Objects that could not be applied or deleted.
+    pub apply: Vec<Problem>,
+    /// Objects that wait for the kind their own source defines.
+    pub awaited: Vec<Problem>,
+    /// Objects that were not tried for lack of time.
+    pub untried: usize,
+    /// Deletions held back.
+    pub held: Option<(Held, usize)>,
+    /// Objects that Git wants.
+    pub total: usize,
+    /// The inventory, where it changed.
+    pub inventory: Option<ResourceInventory>,
+    /// Whether anything was applied or deleted.
+    pub did_something: bool,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// Condition status, reason and message.
+type Verdict = (&'static str, &'static str, String);
+
+/// The status after a reconciliation that got as far as looking at objects.
+pub fn finished(old: &KustomizationStatus, result: &Result<'_>, about: About<'_>) -> KustomizationStatus {
+    let mut status = base(old, about);
+    status.last_attempted_revision = Some(result.revision.to_owned());
+    if let Some(inventory) = &result.inventory {
+        status.inventory = Some(inventory.clone());
+    }
+    let (value, reason, message) = verdict(result);
+    ready(&mut status, value, reason, &message, about);
+    match value {
+        "True" => {
+            status.last_applied_revision = Some(result.revision.to_owned());
+            conditions::remove(&mut status.conditions, "Reconciling");
+        }
+        "Unknown" => reconciling(&mut status, "Progressing", &message, about),
+        _ => reconciling(&mut status, "ProgressingWithRetry", &message, about),
+    }
+    conditions::remove(&mut status.conditions, "Stalled");
+    let outcome_changed = old
+        .conditions
+        .iter()
+        .find(|c| c.type_ == "Ready")
+        .is_none_or(|c| c.reason != reason);
+    let new_revision = old.last_attempted_revision.as_deref() != Some(result.revision);
+    if value != "Unknown" && (result.did_something || outcome_changed || new_revision) {
+        remember(&mut status.history, result, reason, about.now);
+    }
+    status
+}
+
+fn verdict(result: &Result<'_>) -> Verdict {
+    let broken = result.build.len() + result.apply.len();
+    if broken > 0 {
+        let reason = if result.build.is_empty() {
+            "ReconciliationFailed"
+        } else {
+            "BuildFailed"
+        };
+        let mut message = format!(
+            "{broken} problem{} at revision {}; everything else is applied:",
+            if broken == 1 { "" } else { "s" },
+            result.revision
+        );
+        list(&mut message, result.build.iter().chain(&result.apply));
+        if let Some((held @ Held::Partial, count)) = result.held {
+            // Writing to a String cannot fail.
+            let _ = write!(message, "\n{count} object(s) are no longer in Git, but {held}");
+        }
+        return ("False", reason, message);
+    }
+    match result.held {
+        Some((Held::Budget { deletions, of }, _)) => {
+            let revision = result.revision;
+            let message = format!(
+                "{deletions} of {of} objects are gone from Git at revision {revision}, which is more than may be deleted \
+                 without confirmation. Nothing was deleted. If that is intended: kubectl annotate kustomization NAME -n \
+                 NAMESPACE --overwrite {CONFIRM_DELETION}={revision}"
+            );
+            return ("False", "DeletionHeld", message);
+        }
+        Some((Held::Empty | Held::Partial, count)) => {
+            let message = format!(
+                "the path holds no manifest at revision {}, but the inventory has {count} object(s): nothing was deleted. \
+                 To delete them, delete the Kustomization",
+                result.revision
+            );
+            return ("False", "ArtifactFailed", message);
+        }
+        None => {}
+    }
+    if result.untried > 0 {
+        let message = format!(
+            "{} of {} objects are still to be applied",
+            result.untried, result.total
+        );
+        return ("Unknown", "Progressing", message);
+    }
+    if !result.awaited.is_empty() {
+        let mut message = format!(
+            "{} object(s) wait for their kind to be served:",
+            result.awaited.len()
+        );
+        list(&mut message, result.awaited.iter());
+        return ("Unknown", "Progressing", message);
+    }
+    (
+        "True",
+        "ReconciliationSucceeded",
+        format!("Applied revision: {}", result.revision),
+    )
+}
+
+fn list<'a>(message: &mut String, problems: impl Iterator<Item = &'a Problem>) {
+    let mut more = 0;
+    for (index, problem) in problems.enumerate() {
+        if index < WRITTEN_OUT {
+            // Writing to a String cannot fail.
+            let _ = write!(message, "\n{problem}");
+        } else {
+            more += 1;
+        }
+    }
+    if more > 0 {
+        let _ = write!(message, "\n… and {more} more");
+    }
+}
+
+/// The status while objects are applied that were not there before: with the inventory that is written ahead.
+pub fn started(
+    old: &KustomizationStatus,
+    revision: &str,
+    inventory: ResourceInventory,
+    about: About<'_>,
+) -> KustomizationStatus {
+    let mut status = base(old, about);
+    status.inventory = Some(inventory);
+    status.last_attempted_revision = Some(revision.to_owned());
+    let message = format!("Applying revision: {revision}");
+    ready(&mut status, "Unknown", "Progressing", &message, about);
+    reconciling(&mut status, "Progressing", &message, about);
+    status
+}
+
+/// The status when nothing can be done until something else happens.
+pub fn not_ready(
+    old: &KustomizationStatus,
+    reason: &str,
+    message: &str,
+    about: About<'_>,
+) -> KustomizationStatus {
+    let mut status = base(old, about);
+    ready(&mut status, "False", reason, message, about);
+    reconciling(&mut status, "ProgressingWithRetry", message, about);
+    conditions::remove(&mut status.conditions, "Stalled");
+    status
+}
+
+/// The status when only a change of the object helps.
+pub fn stalled(
+    old: &KustomizationStatus,
+    reason: &str,
+    message: &str,
+    about: About<'_>,
+) -> KustomizationStatus {
+    let mut status = base(old, about);
+    ready(&mut status, "False", reason, message, about);
+    conditions::remove(&mut status.conditions, "Reconciling");
+    let wanted = Wanted {
+        type_: "Stalled",
+        status: "True",
+        reason,
+        message,
+    };
+    conditions::set(&mut status.conditions, &wanted, about.generation, about.now);
+    status
+}
+
+fn base(old: &KustomizationStatus, about: About<'_>) -> KustomizationStatus {
+    let mut status = old.clone();
+    status.observed_generation = Some(about.generation);
+    if let Some(requested) = about.requested {
+        status.last_handled_reconcile_at = Some(requested.to_owned());
+    }
+    status
+}
+
+fn ready(status: &mut KustomizationStatus, value: &str, reason: &str, message: &str, about: About<'_>) {
+    let wanted = Wanted {
+        type_: "Ready",
+        status: value,
+        reason,
+        message,
+    };
+    conditions::set(&mut status.conditions, &wanted, about.generation, about.now);
+}
+
+fn reconciling(status: &mut KustomizationStatus, reason: &str, message: &str, about: About<'_>) {
+    let wanted = Wanted {
+        type_: "Reconciling",
+        status: "True",
+        reason,
+        message,
+    };
+    conditions::set(&mut status.conditions, &wanted, about.generation, about.now);
+}
+
+fn remember(history: &mut Vec<Snapshot>, result: &Result<'_>, reason: &str, now: Timestamp) {
+    let digest = format!("sha256:{}", result.digest);
+    let took = duration::format(result.took);
+    if let Some(known) = history
+        .iter_mut()
+        .find(|s| s.digest == digest && s.last_reconciled_status == reason)
+    {
+        known.last_reconciled = Time(now);
+        known.last_reconciled_duration = took;
+        known.total_reconciliations += 1;
+        known.metadata = Some(revision(result));
+    } else {
+        history.push(Snapshot {
+            digest,
+            first_reconciled: Time(now),
+            last_reconciled: Time(now),
+            last_reconciled_duration: took,
+            last_reconciled_status: reason.to_owned(),
+            total_reconciliations: 1,
+            metadata: Some(revision(result)),
+        });
+    }
+    history.sort_by_key(|snapshot| std::cmp::Reverse(snapshot.last_reconciled.0));
+    history.truncate(HISTORY);
+}
+
+fn revision(result: &Result<'_>) -> BTreeMap<String, String> {
+    [("revision".to_owned(), result.revision.to_owned())].into()
+}
+
+/// One line an object, as an event tells it; `None` when nothing changed.
+pub fn changes(
+    applied: &BTreeMap<ObjectId, Change>,
+    removed: &BTreeMap<ObjectId, Removal>,
+) -> Option<String> {
+    let mut lines = Vec::new();
+    for (id, change) in applied {
+        match change {
+            Change::Created => lines.push(format!("{id} created")),
+            Change::Configured => lines.push(format!("{id} configured")),
+            Change::Adopted => lines.push(format!(
+                "{id} adopted: it was there before, and will not be deleted"
+            )),
+            Change::Corrected(_) | Change::Recreated | Change::Unchanged => {}
+        }
+    }
+    for (id, removal) in removed {
+        match removal {
+            Removal::Deleted => lines.push(format!("{id} deleted")),
+            Removal::Released(reason) => lines.push(format!("{id} kept: {reason}")),
+            Removal::Gone | Removal::Failed(_) | Removal::Waits => {}
+        }
+    }
+    (!lines.is_empty()).then(|| lines.join("\n"))
+}
+
+/// One line an object whose drift was corrected, with the likely cause.
+pub fn corrections(applied: &BTreeMap<ObjectId, Change>) -> Option<String> {
+    let lines: Vec<String> = applied
+        .iter()
+        .filter_map(|(id, change)| match change {
+            Change::Recreated => Some(format!("{id} was deleted and is there again")),
+            Change::Corrected(Some((manager, operation))) => Some(format!(
+                "{id} is as in Git again; last changed by {manager} ({operation})"
+            )),
+            Change::Corrected(None) => Some(format!("{id} is as in Git again")),
+            _ => None,
+        })
+        .collect();
+    (!lines.is_empty()).then(|| lines.join("\n"))
+}
+
+#[cfg(test)]
+#[path = "report_tests.rs"]
+mod tests;

@@ -1,0 +1,249 @@
+//! Wiring of the controller process.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use kube::{Api, Client};
+use plumbline_common::{admin, client, events::Recorder, leader, shutdown};
+use prometheus_client::registry::Registry;
+use tokio::sync::{Semaphore, mpsc};
+use tokio_stream::wrappers::UnboundedReceiverStream;
+
+use crate::{
+    api::{GitRepository, Kustomization},
+    cluster::{
+        kinds::Kinds,
+        live::{Live, Owner},
+        watch,
+    },
+    config::ControllerArgs,
+    controller::{self, CrossNamespace, Settings},
+    git::{FileUrls, Mirrors},
+    metrics::Metrics,
+    source::{self, SourceKey, Sources},
+};
+
+/// When Kustomizations with unknown kinds look again after a CRD changed: it is served a little later than it is there.
+const AFTER_CRD: [Duration; 4] = [
+    Duration::from_millis(50),
+    Duration::from_millis(300),
+    Duration::from_secs(1),
+    Duration::from_secs(5),
+];
+
+/// Runs the controller until it is told to stop or a part of it fails.
+pub async fn run(args: ControllerArgs) -> anyhow::Result<()> {
+    client::install_crypto_provider();
+    args.init_telemetry();
+    for flag in args.without_effect() {
+        tracing::warn!(flag, "the flag is accepted for compatibility and has no effect");
+    }
+    let user_agent = concat!("plumbline-sync/", env!("CARGO_PKG_VERSION"));
+    let mut config = client::config(&client::ClientOptions::default()).await?;
+    config.headers.push((
+        http::header::USER_AGENT,
+        http::HeaderValue::from_static(user_agent),
+    ));
+    let kube = Client::try_from(config.clone())?;
+    let mut registry = Registry::default();
+    let metrics = Metrics::new(&mut registry);
+    let admin = admin::Admin::new(registry);
+
+    let mut parts = shutdown::Supervisor::default();
+    let mut addresses = vec![
+        admin::listen_address(&args.health_addr)?,
+        admin::listen_address(&args.metrics_addr)?,
+    ];
+    addresses.dedup();
+    for address in addresses.into_iter().flatten() {
+        parts.spawn(
+            "the administrative server",
+            admin::serve(address, admin.router(), parts.stopping()),
+        );
+    }
+    let controllers = Controllers {
+        args,
+        config,
+        kube,
+        metrics,
+        stopping: parts.stopping(),
+        admin,
+    };
+    parts.spawn("the controllers", controllers.run());
+    parts.run().await
+}
+
+struct Controllers {
+    args: ControllerArgs,
+    config: kube::Config,
+    kube: Client,
+    metrics: Metrics,
+    stopping: shutdown::Stopping,
+    admin: admin::Admin,
+}
+
+impl Controllers {
+    async fn run(self) -> anyhow::Result<()> {
+        if !self.args.enable_leader_election {
+            return self.lead().await;
+        }
+        let election = leader::Election {
+            lease: "plumbline-sync-leader-election".into(),
+            namespace: self.args.runtime_namespace.clone(),
+            identity: leader::identity(),
+        };
+        // A standby is ready: it takes over as soon as it can.
+        self.admin.set_ready(true);
+        let acquire = leader::acquire(self.kube.clone(), election);
+        let lost = tokio::select! {
+            () = self.stopping.clone().wait() => return Ok(()),
+            lost = acquire => lost?,
+        };
+        tokio::select! {
+            lost = lost => Err(lost),
+            ended = self.lead() => ended,
+        }
+    }
+
+    async fn lead(self) -> anyhow::Result<()> {
+        let Self {
+            args,
+            config,
+            kube,
+            metrics,
+            stopping,
+            admin,
+        } = self;
+        let mirrors = Mirrors::new(&args.storage_path)
+            .with_context(|| format!("--storage-path {} cannot be used", args.storage_path.display()))?;
+        let (recorder, events) = Recorder::new(kube.clone(), "plumbline-sync");
+        let events = tokio::spawn(events);
+        let (source_changed, changed_sources) = mpsc::unbounded_channel::<SourceKey>();
+        let (wake, wakes) = mpsc::unbounded_channel::<Owner>();
+        let sources = Arc::new(Sources::new(source_changed));
+        let live = Arc::new(Live::default());
+
+        let source_context = Arc::new(source::controller::Context {
+            client: kube.clone(),
+            mirrors: mirrors.clone(),
+            sources: Arc::clone(&sources),
+            recorder: recorder.clone(),
+            metrics: metrics.clone(),
+            file_urls: if args.allow_file_urls {
+                FileUrls::Allowed
+            } else {
+                FileUrls::Refused
+            },
+            jitter: args.interval_jitter_percentage,
+            memory: Mutex::default(),
+        });
+        let context = Arc::new(controller::Context {
+            client: kube.clone(),
+            config,
+            sources,
+            kinds: Arc::new(Kinds::new(kube.clone())),
+            live: Arc::clone(&live),
+            watches: watch::Watches::new(kube.clone(), live, wake.clone()),
+            in_flight: Semaphore::new(args.concurrent_ssa.into()),
+            recorder,
+            metrics,
+            settings: settings(&args),
+            memory: Mutex::default(),
+            parked: Mutex::default(),
+            kinds_news: AtomicU64::new(0),
+            impersonated: Mutex::new(HashMap::new()),
+        });
+        let (crd_changed, crds_changed) = mpsc::unbounded_channel();
+        let crds = tokio::spawn(watch::crds(kube.clone(), crd_changed));
+        let unpark = tokio::spawn(unpark(Arc::clone(&context), crds_changed, wake));
+        admin.set_ready(true);
+        let selector = args.watch_label_selector.as_str();
+        futures::future::join(
+            source::controller::run(
+                scope::<GitRepository>(&kube, &args),
+                selector,
+                args.concurrent,
+                source_context,
+                stopping.clone(),
+            ),
+            controller::run(
+                scope::<Kustomization>(&kube, &args),
+                selector,
+                args.concurrent,
+                UnboundedReceiverStream::new(wakes),
+                UnboundedReceiverStream::new(changed_sources),
+                context,
+                stopping,
+            ),
+        )
+        .await;
+        mirrors.interrupt();
+        crds.abort();
+        unpark.abort();
+        // The recorders are gone: what is queued is still sent, within the time a stop may take.
+        drop(tokio::time::timeout(Duration::from_secs(2), events).await);
+        Ok(())
+    }
+}
+
+fn settings(args: &ControllerArgs) -> Settings {
+    Settings {
+        concurrency: args.concurrent_ssa.into(),
+        jitter: args.interval_jitter_percentage,
+        budget: args.deletion_budget_percentage,
+        cross_namespace: if args.no_cross_namespace_refs {
+            CrossNamespace::Refused
+        } else {
+            CrossNamespace::Allowed
+        },
+        default_service_account: args.default_service_account.clone(),
+        override_managers: args.override_manager.clone(),
+    }
+}
+
+fn scope<K>(client: &Client, args: &ControllerArgs) -> Api<K>
+where
+    K: kube::Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>,
+{
+    if args.watch_all_namespaces {
+        Api::all(client.clone())
+    } else {
+        Api::namespaced(client.clone(), &args.runtime_namespace)
+    }
+}
+
+/// Wakes the Kustomizations that wait for a kind, whenever a CRD changed.
+async fn unpark(
+    context: Arc<controller::Context>,
+    mut changed: mpsc::UnboundedReceiver<()>,
+    wake: mpsc::UnboundedSender<Owner>,
+) {
+    while changed.recv().await.is_some() {
+        for delay in AFTER_CRD {
+            tokio::time::sleep(delay).await;
+            while changed.try_recv().is_ok() {}
+            context.kinds_news.fetch_add(1, Ordering::Relaxed);
+            let parked: Vec<Owner> = context
+                .parked
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .iter()
+                .cloned()
+                .collect();
+            if parked.is_empty() {
+                break;
+            }
+            for owner in parked {
+                // `Err`: the process is stopping.
+                drop(wake.send(owner));
+            }
+        }
+    }
+}

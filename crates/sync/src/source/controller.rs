@@ -1,0 +1,367 @@
+//! The controller of GitRepositories.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use futures::StreamExt as _;
+use k8s_openapi::jiff::Timestamp;
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::{Patch, PatchParams},
+    core::Resource as _,
+    runtime::{
+        controller::{self, Action, Controller},
+        watcher,
+    },
+};
+use plumbline_common::{
+    backoff::{self, Backoff},
+    duration,
+    events::{self, Recorder},
+    shutdown::Stopping,
+};
+
+use super::{Artifact, SourceKey, Sources, fetch, report};
+use crate::{
+    api::{GitRepository, GitRepositoryStatus, REQUESTED_AT},
+    cluster::fields::MANAGER,
+    git::{FileUrls, Mirrors, Remote},
+    metrics::Metrics,
+    status,
+};
+
+/// Delays after failures that may pass by themselves; never longer than the interval.
+const RETRY: Backoff = Backoff {
+    base: Duration::from_secs(2),
+    max: Duration::from_mins(10),
+};
+/// Bound on writing a status.
+const STATUS_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What the controller works with.
+pub struct Context {
+    /// The Kubernetes API.
+    pub client: Client,
+    /// Where repositories are mirrored.
+    pub mirrors: Mirrors,
+    /// Who reads what is fetched.
+    pub sources: Arc<Sources>,
+    /// Where events go.
+    pub recorder: Recorder,
+    /// Durations and outcomes.
+    pub metrics: Metrics,
+    /// Whether `file://` URLs are taken.
+    pub file_urls: FileUrls,
+    /// Spread of the intervals in percent.
+    pub jitter: u8,
+    /// What is remembered of each object.
+    pub memory: Mutex<HashMap<SourceKey, Memory>>,
+}
+
+/// What is remembered of a GitRepository between looks.
+#[derive(Clone, Default)]
+pub struct Memory {
+    generation: i64,
+    requested: Option<String>,
+    due: Option<Instant>,
+    failures: u32,
+    remote: Option<Remote>,
+    status: Option<GitRepositoryStatus>,
+}
+
+/// An error that the condition of the object cannot carry, because it could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The API server refused the status.
+    #[error("the status of GitRepository {0} cannot be written: {1}")]
+    Status(String, kube::Error),
+    /// The status cannot be expressed as JSON.
+    #[error("the status cannot be written as JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    /// The blocking part panicked.
+    #[error("the fetch ended abnormally: {0}")]
+    Join(#[from] tokio::task::JoinError),
+    /// The API server did not answer in time.
+    #[error("the API server did not take the status within {} s", STATUS_TIMEOUT.as_secs())]
+    Timeout,
+}
+
+/// Runs until the process stops.
+pub async fn run(
+    api: Api<GitRepository>,
+    selector: &str,
+    concurrency: u16,
+    context: Arc<Context>,
+    stopping: Stopping,
+) {
+    let mut config = watcher::Config::default();
+    if !selector.is_empty() {
+        config = config.labels(selector);
+    }
+    let controller = Controller::new(api, config)
+        .with_config(controller::Config::default().concurrency(concurrency))
+        .graceful_shutdown_on(stopping.wait());
+    let store = controller.store();
+    controller
+        .run(
+            reconcile,
+            |object, error, context| error_policy(&object, error, &context),
+            Arc::clone(&context),
+        )
+        .for_each(async |result| {
+            if let Err(controller::Error::ObjectNotFound(gone)) = &result {
+                let key = (gone.namespace.clone().unwrap_or_default(), gone.name.clone());
+                if store
+                    .get(&kube::runtime::reflector::ObjectRef::new(&key.1).within(&key.0))
+                    .is_none()
+                {
+                    context
+                        .memory
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .remove(&key);
+                    context.sources.remove(&key);
+                }
+            }
+        })
+        .await;
+}
+
+fn error_policy(object: &GitRepository, error: &Error, _: &Context) -> Action {
+    tracing::warn!(%error, name = object.name_any(), "will be tried again");
+    Action::requeue(Duration::from_secs(5))
+}
+
+async fn reconcile(object: Arc<GitRepository>, context: Arc<Context>) -> Result<Action, Error> {
+    let key = (object.namespace().unwrap_or_default(), object.name_any());
+    if object.metadata.deletion_timestamp.is_some() {
+        context.sources.remove(&key);
+        return Ok(Action::await_change());
+    }
+    let mut memory = {
+        let mut all = context.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        all.entry(key.clone()).or_default().clone()
+    };
+    let generation = object.metadata.generation.unwrap_or_default();
+    let requested = object.annotations().get(REQUESTED_AT).cloned();
+    let status = memory
+        .status
+        .clone()
+        .or_else(|| object.status.clone())
+        .unwrap_or_default();
+    let spec_changed = memory.generation != generation;
+    let asked = requested.is_some() && requested != memory.requested;
+    if spec_changed || (asked && status.last_handled_reconcile_at != requested) {
+        memory.remote = None;
+    }
+    if spec_changed
+        && context
+            .sources
+            .find(&key)
+            .is_none_or(|state| state.artifact.is_none())
+    {
+        recall(&object, &key, &status, &context).await?;
+    }
+    if object.spec.suspend == Some(true) {
+        memory.generation = generation;
+        remember(&context, key, memory);
+        return Ok(Action::await_change());
+    }
+    let now = Instant::now();
+    if !spec_changed
+        && !asked
+        && let Some(due) = memory.due
+        && due > now
+    {
+        return Ok(Action::requeue(due - now));
+    }
+    let outcome = look(&object, &key, &mut memory, &context).await?;
+    let about = report::About {
+        generation,
+        now: Timestamp::now(),
+        requested: requested.as_deref(),
+    };
+    let interval = duration::parse(&object.spec.interval)
+        .unwrap_or(Duration::from_mins(1))
+        .max(Duration::from_secs(1));
+    let (new, delay) = match &outcome {
+        Ok(artifact) => {
+            memory.failures = 0;
+            let name = format!("{}/{}", key.0, key.1);
+            (
+                report::succeeded(&status, &object.spec, &name, &artifact.revision, about),
+                interval,
+            )
+        }
+        Err(error) => {
+            memory.failures += 1;
+            // Credentials may have been renewed: read the Secret again.
+            memory.remote = None;
+            (
+                report::failed(&status, error, about),
+                RETRY.delay(memory.failures).min(interval),
+            )
+        }
+    };
+    tell(&object, &status, &outcome, &context);
+    write(&object, &key, &status, &new, &context).await?;
+    if let Ok(artifact) = outcome
+        && context
+            .sources
+            .find(&key)
+            .and_then(|s| s.artifact)
+            .is_none_or(|old| !Arc::ptr_eq(&old, &artifact))
+    {
+        context.sources.publish(&key, artifact);
+    }
+    let delay = backoff::jitter(delay, context.jitter, rand::random());
+    context
+        .metrics
+        .observe("GitRepository", &key.1, &key.0, now.elapsed());
+    memory = Memory {
+        generation,
+        requested,
+        due: Some(Instant::now() + delay),
+        status: Some(new),
+        ..memory
+    };
+    remember(&context, key, memory);
+    Ok(Action::requeue(delay))
+}
+
+fn remember(context: &Context, key: SourceKey, memory: Memory) {
+    context
+        .memory
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .insert(key, memory);
+}
+
+async fn look(
+    object: &GitRepository,
+    key: &SourceKey,
+    memory: &mut Memory,
+    context: &Context,
+) -> Result<Result<Arc<Artifact>, fetch::FetchError>, Error> {
+    if let Err(error) = fetch::unsupported(&object.spec) {
+        return Ok(Err(error));
+    }
+    let remote = match &memory.remote {
+        Some(remote) => remote.clone(),
+        None => match fetch::remote(&context.client, &key.0, &object.spec, context.file_urls).await {
+            Ok(remote) => memory.remote.insert(remote).clone(),
+            Err(error) => return Ok(Err(error)),
+        },
+    };
+    let known = context.sources.find(key).and_then(|state| state.artifact);
+    let (mirrors, spec) = (context.mirrors.clone(), object.spec.clone());
+    Ok(tokio::task::spawn_blocking(move || fetch::fetch(&mirrors, remote, &spec, known)).await?)
+}
+
+/// After a restart: what the status names is used at once, if it is still on disk.
+async fn recall(
+    object: &GitRepository,
+    key: &SourceKey,
+    status: &GitRepositoryStatus,
+    context: &Context,
+) -> Result<(), Error> {
+    let Some(revision) = status.artifact.as_ref().map(|artifact| artifact.revision.clone()) else {
+        return Ok(());
+    };
+    let Ok(remote) = fetch::remote(&context.client, &key.0, &object.spec, context.file_urls).await else {
+        return Ok(());
+    };
+    let (mirrors, spec) = (context.mirrors.clone(), object.spec.clone());
+    let recalled =
+        tokio::task::spawn_blocking(move || fetch::recall(&mirrors, remote, &spec, &revision)).await?;
+    if let Ok(Some(artifact)) = recalled {
+        context.sources.publish(key, artifact);
+    }
+    Ok(())
+}
+
+fn tell(
+    object: &GitRepository,
+    old: &GitRepositoryStatus,
+    outcome: &Result<Arc<Artifact>, fetch::FetchError>,
+    context: &Context,
+) {
+    let (kind, reason, message) = match outcome {
+        Ok(artifact)
+            if old
+                .artifact
+                .as_ref()
+                .is_none_or(|old| old.revision != artifact.revision) =>
+        {
+            let subject = artifact
+                .snapshot
+                .info()
+                .map(|info| info.subject)
+                .unwrap_or_default();
+            let message = format!("stored artifact for commit '{subject}' ({})", artifact.revision);
+            tracing::info!(
+                name = object.name_any(),
+                revision = artifact.revision,
+                "new revision"
+            );
+            (events::Kind::Normal, "NewArtifact", message)
+        }
+        Ok(_) => return,
+        Err(error) => {
+            let message = error.to_string();
+            tracing::warn!(
+                name = object.name_any(),
+                error = message,
+                "the source cannot be fetched"
+            );
+            (events::Kind::Warning, error.reason(), message)
+        }
+    };
+    context.recorder.record(events::Note {
+        regarding: object.object_ref(&()),
+        kind,
+        reason: reason.to_owned(),
+        message,
+        annotations: std::collections::BTreeMap::new(),
+    });
+}
+
+async fn write(
+    object: &GitRepository,
+    key: &SourceKey,
+    old: &GitRepositoryStatus,
+    new: &GitRepositoryStatus,
+    context: &Context,
+) -> Result<(), Error> {
+    if let Some(condition) = new
+        .conditions
+        .iter()
+        .find(|c| c.type_ == "Ready" && c.status != "True")
+    {
+        context.sources.fail(key, condition.message.clone());
+    }
+    let Some(patch) = status::patch(old, new)? else {
+        return Ok(());
+    };
+    let api: Api<GitRepository> = Api::namespaced(context.client.clone(), &key.0);
+    let params = PatchParams {
+        field_manager: Some(MANAGER.into()),
+        ..PatchParams::default()
+    };
+    let name = object.name_any();
+    match tokio::time::timeout(
+        STATUS_TIMEOUT,
+        api.patch_status(&name, &params, &Patch::Merge(&patch)),
+    )
+    .await
+    {
+        Ok(Ok(_)) => Ok(()),
+        // Deleted meanwhile.
+        Ok(Err(kube::Error::Api(status))) if status.code == 404 => Ok(()),
+        Ok(Err(error)) => Err(Error::Status(format!("{}/{name}", key.0), error)),
+        Err(_) => Err(Error::Timeout),
+    }
+}

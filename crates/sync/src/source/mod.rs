@@ -1,0 +1,9 @@
+//! GitRepository: asks the repository for its revision, fetches what is new, and tells who uses it.
+
+pub mod controller;
+mod credentials;
+mod fetch;
+mod report;
+mod store;
+
+pub use store::{Artifact, SourceKey, SourceState, Sources};
