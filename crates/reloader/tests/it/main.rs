@@ -1,4 +1,8 @@
 //! The real binary against a real API server, one namespace a test.
 
+mod adoption;
+mod annotations;
 mod harness;
+mod restarts;
 mod rolls;
+mod trouble;
