@@ -149,9 +149,9 @@ pub(super) fn respond(root: &Path, request: &HttpRequest) -> anyhow::Result<Vec<
     for line in head.lines() {
         match line.split_once(':') {
             Some((name, value)) if name.eq_ignore_ascii_case("status") => {
-                value.trim().clone_into(&mut status)
+                value.trim().clone_into(&mut status);
             }
-            _ => lines.push_str(&format!("{line}\r\n")),
+            _ => lines.extend([line, "\r\n"]),
         }
     }
     let mut response = plain(&status, &lines, body.len());

@@ -42,6 +42,8 @@ pub enum Fault {
     Silence,
     /// Sends so many bytes of the body of each answer to a POST, then closes.
     Truncate(usize),
+    /// Sends so many bytes of the body of each answer to a POST, then says nothing more.
+    Stall(usize),
     /// Sends a byte of the body, waits so long, sends the next.
     Trickle(Duration),
     /// This status for everything.
@@ -242,12 +244,7 @@ impl Shared {
     fn serve(&self, stream: &mut (impl Read + Write), stop: &AtomicBool) -> anyhow::Result<()> {
         let fault = self.fault.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if fault == Fault::Silence {
-            for _ in 0..600 {
-                if stop.load(Ordering::Relaxed) {
-                    break;
-                }
-                thread::sleep(Duration::from_millis(50));
-            }
+            wait(stop);
             return Ok(());
         }
         let Some(request) = HttpRequest::read(stream)? else {
@@ -271,6 +268,13 @@ impl Shared {
         match fault {
             Fault::Truncate(bytes) if request.method == "POST" => {
                 stream.write_all(&response[..response.len().min(body_at + bytes)])?;
+            }
+            Fault::Stall(bytes) if request.method == "POST" => {
+                stream.write_all(&response[..response.len().min(body_at + bytes)])?;
+                stream.flush()?;
+                if body_at + bytes < response.len() {
+                    wait(stop);
+                }
             }
             Fault::Trickle(pause) => {
                 stream.write_all(&response[..body_at])?;
@@ -317,6 +321,16 @@ impl Shared {
             ));
         }
         respond(&self.root, request)
+    }
+}
+
+/// Half a minute, or until the server stops.
+fn wait(stop: &AtomicBool) {
+    for _ in 0..600 {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        thread::sleep(Duration::from_millis(50));
     }
 }
 
