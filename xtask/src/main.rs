@@ -7,6 +7,7 @@
 
 mod cluster;
 mod codegen;
+mod demo;
 mod doctor;
 mod test;
 
@@ -24,6 +25,8 @@ enum Verb {
     Cluster(cluster::Command),
     /// Write the generated files, or check that they are up to date
     Codegen(codegen::Args),
+    /// Show on a real cluster what Plumbline does, step by step
+    Demo(demo::Args),
     /// Say what is missing on this machine, and how to get it
     Doctor,
     /// Run every check and every test: what CI runs
@@ -46,6 +49,7 @@ fn run(verb: Verb) -> anyhow::Result<()> {
         // A cluster's directory is relative to where the command is called.
         Verb::Cluster(command) => cluster::run(&command),
         Verb::Codegen(args) => codegen::run(&at_root(&sh), &args),
+        Verb::Demo(args) => demo::run(&at_root(&sh), &args),
         Verb::Doctor => doctor::run(&at_root(&sh)),
         Verb::Test(args) => test::run(&at_root(&sh), &args),
     }

@@ -48,13 +48,16 @@ struct Running {
 }
 
 impl ControlPlane {
+    /// Subdirectory for what is not the control plane's own; removed by [`crate::down`].
+    pub const WORK: &'static str = "work";
+
     /// Starts a control plane in `dir`, which must be new, empty or left by an ended one, and waits until it works.
     pub fn start(dir: &Path) -> anyhow::Result<Self> {
         Self::start_on(dir, Leash::new)
     }
 
-    /// As [`ControlPlane::start`], in a new temporary directory that is removed when this process ends.
-    pub(crate) fn start_temporary() -> anyhow::Result<Self> {
+    /// As [`ControlPlane::start`], in a new temporary directory that is removed with it, however this process ends.
+    pub fn start_temporary() -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new()
             .prefix("plumbline-cluster-")
             .tempdir()
@@ -104,6 +107,7 @@ impl ControlPlane {
     }
 
     /// The directory it was started in.
+    /// Programs beside the control plane keep their files in its subdirectory [`ControlPlane::WORK`].
     pub fn dir(&self) -> &Path {
         &self.dir
     }
@@ -153,6 +157,11 @@ impl ControlPlane {
         // Dropping the handle of a child does not end it.
         self.running().clear();
         Ok(())
+    }
+
+    /// Runs another program beside the control plane, with its output in `logs`. It ends with the control plane.
+    pub fn start_program(&self, name: &'static str, command: &mut Command) -> anyhow::Result<()> {
+        self.launch(name, command)
     }
 
     fn launch(&self, name: &'static str, command: &mut Command) -> anyhow::Result<()> {
@@ -209,8 +218,8 @@ impl ControlPlane {
             .map_err(|_| anyhow!("the thread that waited for {what} panicked"))?
     }
 
-    /// An error with the end of its log for the first component that has ended by itself.
-    fn check_alive(&self) -> anyhow::Result<()> {
+    /// Fails with the end of its log for the first component or program that has ended by itself.
+    pub fn check_alive(&self) -> anyhow::Result<()> {
         for one in self.running().iter_mut() {
             if let Some(status) = one.child.try_wait().context("lost sight of a component")? {
                 let log = fs::read_to_string(self.log_file(one.name)).unwrap_or_default();
