@@ -144,6 +144,9 @@ pub enum GitError {
     /// The object database lacks or garbles an object. The mirror makes itself anew at the next fetch.
     #[error("the local mirror is damaged ({0}): it is made anew at the next fetch")]
     Corrupt(String),
+    /// Another process works in the same storage directory.
+    #[error("'{}' is used by another process: give each its own storage path", .0.display())]
+    StorageInUse(PathBuf),
     /// The local disk failed.
     #[error("cannot {action} '{}': {source}", path.display())]
     Storage {

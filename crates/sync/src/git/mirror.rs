@@ -2,12 +2,14 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    fs,
+    fs::{self, File, TryLockError},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
+    thread,
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -17,10 +19,16 @@ use super::{
     transport::{Guard, Session},
 };
 
+/// Name of the file that is locked while a process uses the directory.
+const LOCK: &str = "lock";
+/// So long a process waits for another one to end.
+const OTHER_PROCESS: Duration = Duration::from_secs(5);
+
 /// All mirrors below one directory. Cloning shares them.
 #[derive(Clone)]
 pub struct Mirrors {
     directory: PathBuf,
+    lock: Arc<File>,
     open: Arc<Mutex<HashMap<String, Weak<Shared>>>>,
     interrupt: Arc<AtomicBool>,
 }
@@ -33,20 +41,26 @@ pub struct Mirror {
     interrupt: Arc<AtomicBool>,
 }
 
-struct Shared {
+/// Lives as long as a mirror or a snapshot of it: two of these for one directory would remove each other's files.
+pub(super) struct Shared {
     directory: PathBuf,
+    /// Keeps other processes out.
+    _lock: Arc<File>,
     /// Held for the length of a fetch.
     writer: Mutex<()>,
     current: Mutex<Option<Arc<Generation>>>,
 }
 
 impl Mirrors {
-    /// Uses (and makes) the directory `git` below `storage`. One process at a time.
+    /// Uses (and makes) the directory `git` below `storage`. One process at a time: another one is waited for a few
+    /// seconds, because it may be about to end.
     pub fn new(storage: &Path) -> Result<Self, GitError> {
         let directory = storage.join("git");
         fs::create_dir_all(&directory).map_err(GitError::storage("create", &directory))?;
+        let lock = lock(&directory)?;
         Ok(Self {
             directory,
+            lock: Arc::new(lock),
             open: Arc::default(),
             interrupt: Arc::default(),
         })
@@ -60,7 +74,7 @@ impl Mirrors {
         let shared = if let Some(shared) = open.get(&key).and_then(Weak::upgrade) {
             shared
         } else {
-            let shared = Arc::new(Shared::open(self.directory.join(&key))?);
+            let shared = Arc::new(Shared::open(self.directory.join(&key), Arc::clone(&self.lock))?);
             open.insert(key, Arc::downgrade(&shared));
             shared
         };
@@ -79,7 +93,10 @@ impl Mirrors {
         let entries = fs::read_dir(&self.directory).map_err(GitError::storage("read", &self.directory))?;
         for entry in entries.flatten() {
             let key = entry.file_name().to_string_lossy().into_owned();
-            if !keep.contains(&key) && open.get(&key).is_none_or(|mirror| mirror.strong_count() == 0) {
+            if key != LOCK
+                && !keep.contains(&key)
+                && open.get(&key).is_none_or(|mirror| mirror.strong_count() == 0)
+            {
                 remove(&entry.path())?;
                 removed += 1;
             }
@@ -94,8 +111,25 @@ impl Mirrors {
     }
 }
 
+/// Locks the directory for this process. The system gives the lock back when the process ends, however it ends.
+fn lock(directory: &Path) -> Result<File, GitError> {
+    let path = directory.join(LOCK);
+    let file = File::create(&path).map_err(GitError::storage("create", &path))?;
+    let until = Instant::now() + OTHER_PROCESS;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::Error(error)) => return Err(GitError::storage("lock", path)(error)),
+            Err(TryLockError::WouldBlock) if Instant::now() > until => {
+                return Err(GitError::StorageInUse(directory.to_owned()));
+            }
+            Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(50)),
+        }
+    }
+}
+
 impl Shared {
-    fn open(directory: PathBuf) -> Result<Self, GitError> {
+    fn open(directory: PathBuf, lock: Arc<File>) -> Result<Self, GitError> {
         let mut numbers: Vec<u64> = match fs::read_dir(&directory) {
             Ok(entries) => entries
                 .flatten()
@@ -117,6 +151,7 @@ impl Shared {
         }
         Ok(Self {
             directory,
+            _lock: lock,
             writer: Mutex::new(()),
             current: Mutex::new(current.map(Arc::new)),
         })
@@ -223,7 +258,7 @@ impl Mirror {
             .shared
             .holding(commit)
             .ok_or_else(|| GitError::Corrupt(format!("commit '{commit}' is not in it")))?;
-        Snapshot::new(generation, commit)
+        Snapshot::new(generation, Arc::clone(&self.shared), commit)
     }
 
     fn guard(&self) -> Arc<Guard> {

@@ -9,6 +9,7 @@ use super::{
     fetch::BLOB_FILTER,
     generation::{Generation, Handle},
     listing::{self, Entry},
+    mirror::Shared,
     transport::chain,
 };
 
@@ -17,7 +18,9 @@ use super::{
 pub struct Snapshot(Arc<Inner>);
 
 struct Inner {
+    // Before the mirror: what a retired generation leaves is removed while the mirror is still known.
     generation: Arc<Generation>,
+    _mirror: Arc<Shared>,
     commit: CommitId,
     root: TreeId,
     /// A reader that nobody uses just now: its cache makes the next read cheap.
@@ -36,7 +39,11 @@ pub struct CommitInfo {
 }
 
 impl Snapshot {
-    pub(super) fn new(generation: Arc<Generation>, commit: CommitId) -> Result<Self, GitError> {
+    pub(super) fn new(
+        generation: Arc<Generation>,
+        mirror: Arc<Shared>,
+        commit: CommitId,
+    ) -> Result<Self, GitError> {
         let handle = generation.handle();
         let mut buffer = Vec::new();
         let root = match handle.find_commit(&commit.0, &mut buffer) {
@@ -45,6 +52,7 @@ impl Snapshot {
         };
         Ok(Self(Arc::new(Inner {
             generation,
+            _mirror: mirror,
             commit,
             root,
             idle: Mutex::new(Some(handle)),

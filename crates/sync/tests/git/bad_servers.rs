@@ -7,7 +7,7 @@ use super::*;
 fn impatient(world: &World) -> Mirror {
     let mut remote = remote(&world.server.url());
     remote.timeout = Duration::from_millis(1500);
-    world.mirrors.open(remote).unwrap()
+    world.mirrors().open(remote).unwrap()
 }
 
 /// Runs `operation`, which must fail, and returns its error and how long it took.
@@ -39,7 +39,7 @@ fn a_server_that_is_not_there_is_unreachable_and_back_when_it_is() {
 fn a_host_that_does_not_exist_is_unreachable() {
     let world = World::new();
     let mirror = world
-        .mirrors
+        .mirrors()
         .open(remote("http://nowhere.invalid/repository.git"))
         .unwrap();
     let (error, _) = failing(|| sync(&mirror));
@@ -128,7 +128,7 @@ fn statuses_of_a_server_become_the_right_errors() {
     assert!(matches!(error, GitError::Protocol { .. }), "{error}");
     world.server.set_fault(Fault::None);
     let nothing = world
-        .mirrors
+        .mirrors()
         .open(remote(&world.server.url_of("nothing.git")))
         .unwrap();
     let (error, _) = failing(|| sync(&nothing));
@@ -140,7 +140,7 @@ fn the_right_credentials_are_sent_with_the_first_request() {
     let world = World::new();
     let mirror = |credentials| {
         world
-            .mirrors
+            .mirrors()
             .open(remote(&world.server.url()).with_credentials(credentials).unwrap())
             .unwrap()
     };
@@ -167,7 +167,7 @@ fn credentials_do_not_follow_a_redirect_to_another_host() {
     let other = World::new();
     let credentials = || basic("me", "hunter2");
     let mirror = world
-        .mirrors
+        .mirrors()
         .open(
             remote(&world.server.url())
                 .with_credentials(credentials())
@@ -199,7 +199,7 @@ fn credentials_do_not_follow_a_redirect_to_another_host() {
 fn an_interrupted_process_ends_its_operations() {
     let world = World::new();
     let mirror = world.mirror();
-    world.mirrors.interrupt();
+    world.mirrors().interrupt();
     let (error, _) = failing(|| sync(&mirror));
     assert!(matches!(error, GitError::Interrupted { .. }), "{error}");
 }

@@ -21,7 +21,7 @@ use tempfile::TempDir;
 struct World {
     repository: Repository,
     server: GitServer,
-    mirrors: Mirrors,
+    mirrors: Option<Mirrors>,
     directory: TempDir,
 }
 
@@ -37,7 +37,7 @@ impl World {
         let directory = TempDir::new().unwrap();
         let repository = Repository::init(directory.path()).unwrap();
         let server = GitServer::http(&repository).unwrap();
-        let mirrors = Mirrors::new(&directory.path().join("storage")).unwrap();
+        let mirrors = Some(Mirrors::new(&directory.path().join("storage")).unwrap());
         Self {
             repository,
             server,
@@ -46,8 +46,23 @@ impl World {
         }
     }
 
+    fn mirrors(&self) -> &Mirrors {
+        self.mirrors.as_ref().unwrap()
+    }
+
     fn mirror(&self) -> Mirror {
-        self.mirrors.open(remote(&self.server.url())).unwrap()
+        self.mirrors().open(remote(&self.server.url())).unwrap()
+    }
+
+    /// What a process does that ends. Another one may use the storage then.
+    fn release(&mut self) {
+        self.mirrors = None;
+    }
+
+    /// What a process does that starts.
+    fn start(&mut self) {
+        self.release();
+        self.mirrors = Some(Mirrors::new(&self.storage()).unwrap());
     }
 
     fn storage(&self) -> std::path::PathBuf {

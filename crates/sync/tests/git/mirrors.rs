@@ -120,10 +120,10 @@ fn several_branches_share_one_mirror() {
 
 #[test]
 fn a_mirror_survives_a_restart() {
-    let world = World::new();
+    let mut world = World::new();
     let (resolved, _) = sync(&world.mirror()).unwrap();
-    let mirrors = Mirrors::new(&world.storage()).unwrap();
-    let mirror = mirrors.open(remote(&world.server.url())).unwrap();
+    world.start();
+    let mirror = world.mirror();
     world.server.requests();
     mirror.fetch(&resolved).unwrap();
     assert_eq!(
@@ -135,7 +135,7 @@ fn a_mirror_survives_a_restart() {
 
 #[test]
 fn what_a_killed_fetch_left_is_removed_and_the_rest_used() {
-    let world = World::new();
+    let mut world = World::new();
     let (resolved, _) = sync(&world.mirror()).unwrap();
     let directory = generation(&world);
     for name in [
@@ -147,10 +147,8 @@ fn what_a_killed_fetch_left_is_removed_and_the_rest_used() {
     ] {
         std::fs::write(directory.join(name), "half").unwrap();
     }
-    let mirror = Mirrors::new(&world.storage())
-        .unwrap()
-        .open(remote(&world.server.url()))
-        .unwrap();
+    world.start();
+    let mirror = world.mirror();
     assert!(mirror.contains(resolved.commit));
     assert_eq!(
         std::fs::read_dir(directory.join("objects/pack")).unwrap().count(),
@@ -178,7 +176,7 @@ fn a_fetch_that_is_killed_anywhere_leaves_a_mirror_that_works() {
         .unwrap();
         return;
     }
-    let world = World::new();
+    let mut world = World::new();
     let mut state = 1_u64;
     let mut killed = 0;
     for round in 0_u64..12 {
@@ -196,14 +194,13 @@ fn a_fetch_that_is_killed_anywhere_leaves_a_mirror_that_works() {
             .write("deploy/a.yaml", format!("round: {round}\n"))
             .unwrap();
         world.repository.commit("next").unwrap();
+        world.release();
         let mut child = fetch_in_child(&world);
         thread::sleep(Duration::from_millis(15 + 12 * round));
         child.kill().unwrap();
         killed += usize::from(!child.wait().unwrap().success());
-        let mirror = Mirrors::new(&world.storage())
-            .unwrap()
-            .open(remote(&world.server.url()))
-            .unwrap();
+        world.start();
+        let mirror = world.mirror();
         let (_, snapshot) = sync(&mirror).unwrap();
         assert_eq!(text(&snapshot, "deploy/a.yaml"), format!("round: {round}\n"));
         for file in list(&snapshot, "noise").files {
@@ -231,7 +228,7 @@ fn fetch_in_child(world: &World) -> Child {
 
 #[test]
 fn a_fetch_that_is_killed_while_objects_arrive_is_done_again() {
-    let world = World::new();
+    let mut world = World::new();
     for file in 0_u64..50 {
         let noise: Vec<u8> = (0..1000)
             .flat_map(|n| {
@@ -243,6 +240,7 @@ fn a_fetch_that_is_killed_while_objects_arrive_is_done_again() {
         world.repository.write(&format!("noise/{file}"), noise).unwrap();
     }
     world.repository.commit("noise").unwrap();
+    world.release();
     world.server.set_fault(Fault::Stall(200_000));
     let mut child = fetch_in_child(&world);
     // Objects are written to a temporary file as they come.
@@ -255,10 +253,8 @@ fn a_fetch_that_is_killed_while_objects_arrive_is_done_again() {
     child.wait().unwrap();
     assert!(seen, "the pack never began to arrive");
     world.server.set_fault(Fault::None);
-    let mirror = Mirrors::new(&world.storage())
-        .unwrap()
-        .open(remote(&world.server.url()))
-        .unwrap();
+    world.start();
+    let mirror = world.mirror();
     let (_, snapshot) = sync(&mirror).unwrap();
     assert_eq!(text(&snapshot, "deploy/a.yaml"), "a: 1\n");
     let left: Vec<_> = contents(&world.storage())
@@ -306,13 +302,11 @@ fn a_damaged_mirror_is_made_anew() {
         }),
     ];
     for (name, damage) in damages {
-        let world = World::new();
+        let mut world = World::new();
         sync(&world.mirror()).unwrap();
         damage(&generation(&world));
-        let mirror = Mirrors::new(&world.storage())
-            .unwrap()
-            .open(remote(&world.server.url()))
-            .unwrap();
+        world.start();
+        let mirror = world.mirror();
         let (resolved, snapshot) = sync(&mirror).unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_eq!(text(&snapshot, "deploy/a.yaml"), "a: 1\n", "{name}");
         assert!(mirror.contains(resolved.commit), "{name}");
@@ -384,16 +378,16 @@ fn mirrors_that_nobody_wants_are_removed() {
     let world = World::new();
     let mirror = world.mirror();
     let (resolved, snapshot) = sync(&mirror).unwrap();
-    assert_eq!(world.mirrors.prune(&HashSet::new()).unwrap(), 0, "it is open");
+    assert_eq!(world.mirrors().prune(&HashSet::new()).unwrap(), 0, "it is open");
     let key = mirror.remote().fingerprint();
     drop(mirror);
     assert_eq!(
-        world.mirrors.prune(&HashSet::from([key])).unwrap(),
+        world.mirrors().prune(&HashSet::from([key])).unwrap(),
         0,
         "it is wanted"
     );
     drop(snapshot);
-    assert_eq!(world.mirrors.prune(&HashSet::new()).unwrap(), 1);
+    assert_eq!(world.mirrors().prune(&HashSet::new()).unwrap(), 1);
     assert!(!world.mirror().contains(resolved.commit));
 }
 
@@ -401,7 +395,7 @@ fn mirrors_that_nobody_wants_are_removed() {
 fn a_repository_of_this_machine_is_read_through_git() {
     let world = World::new();
     let url = format!("file://{}", world.repository.path().display());
-    let mirror = world.mirrors.open(remote(&url)).unwrap();
+    let mirror = world.mirrors().open(remote(&url)).unwrap();
     let (_, snapshot) = sync(&mirror).unwrap();
     world.repository.write("deploy/a.yaml", "a: 2\n").unwrap();
     world.repository.commit("second").unwrap();
@@ -410,7 +404,7 @@ fn a_repository_of_this_machine_is_read_through_git() {
         (text(&snapshot, "deploy/a.yaml"), text(&second, "deploy/a.yaml")),
         ("a: 1\n".to_owned(), "a: 2\n".to_owned())
     );
-    let nothing = world.mirrors.open(remote(&format!("{url}/nothing"))).unwrap();
+    let nothing = world.mirrors().open(remote(&format!("{url}/nothing"))).unwrap();
     let error = sync(&nothing).map(drop).unwrap_err();
     assert!(matches!(error, GitError::NotFound { .. }), "{error}");
 }
@@ -426,4 +420,27 @@ fn a_commit_tells_who_when_and_what() {
         ("Ada Tester", "Subject line")
     );
     assert!(info.time > 1_600_000_000);
+}
+
+#[test]
+fn a_snapshot_keeps_its_mirror_from_being_opened_a_second_time() {
+    let world = World::new();
+    let (_, snapshot) = sync(&world.mirror()).unwrap();
+    // Nobody holds the mirror but the snapshot now. Many fetches later the directory it reads is retired.
+    for number in 0..30 {
+        world
+            .repository
+            .write("deploy/a.yaml", format!("a: {number}\n"))
+            .unwrap();
+        world.repository.commit("next").unwrap();
+        sync(&world.mirror()).unwrap();
+    }
+    assert_eq!(text(&snapshot, "deploy/a.yaml"), "a: 1\n");
+}
+
+#[test]
+fn two_processes_do_not_share_a_storage_directory() {
+    let world = World::new();
+    let error = Mirrors::new(&world.storage()).map(drop).unwrap_err();
+    assert!(matches!(error, GitError::StorageInUse(_)), "{error}");
 }

@@ -31,7 +31,7 @@ impl Ssh {
         };
         let mirror = self
             .world
-            .mirrors
+            .mirrors()
             .open(remote(url).with_credentials(credentials)?)?;
         let (_, snapshot) = sync(&mirror)?;
         Ok(text(&snapshot, "deploy/a.yaml"))
@@ -157,7 +157,7 @@ fn a_silent_ssh_server_is_waited_for_no_longer_than_the_timeout() {
         password: None,
     };
     let mirror = world
-        .mirrors
+        .mirrors()
         .open(remote.with_credentials(credentials).unwrap())
         .unwrap();
     let start = Instant::now();
@@ -179,7 +179,7 @@ fn https_trusts_the_authority_of_the_secret_and_no_other() {
             ca: ca.map(str::to_owned),
             client: None,
         };
-        world.mirrors.open(remote).unwrap()
+        world.mirrors().open(remote).unwrap()
     };
     sync(&open(server.ca())).unwrap();
     for untrusted in [None, other.ca()] {

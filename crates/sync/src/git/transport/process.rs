@@ -30,7 +30,7 @@ pub(super) fn local(remote: &Remote, guard: Arc<Guard>) -> Result<Spawned, GitEr
     let mut command = Command::new("git");
     // The development flag says that this repository is trusted, whoever owns it.
     command
-        .args(["-c", "safe.directory=*", "upload-pack", "--strict", "--"])
+        .args(["-c", "safe.directory=*", "upload-pack", "--"])
         .arg(&remote.url.path);
     Spawned::start("git", command, guard, Vec::new(), |url, words| {
         let reason = words.to_owned();
