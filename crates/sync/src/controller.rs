@@ -114,6 +114,8 @@ pub struct Memory {
     pub desired: Option<(LoadKey, Arc<Desired>)>,
     /// Parsed files.
     pub cache: Arc<Mutex<ParseCache>>,
+    /// Since when its source has been unknown.
+    pub waiting_since: Option<Instant>,
     /// The last request to reconcile now that was seen.
     pub requested: Option<String>,
     /// How often the API server's kinds had been asked for when objects were last parked.

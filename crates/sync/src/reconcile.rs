@@ -20,11 +20,14 @@ use crate::{
     observe::{self, Observation},
     prune::{self, Removal},
     report::{self, About},
-    source::Artifact,
+    source::{Artifact, SourceKey},
 };
 
 /// How long a Kustomization with an empty budget of time goes on later.
 const GO_ON: Duration = Duration::from_millis(100);
+
+/// How long a source that was never looked at is waited for before the status says that it is missing.
+const FIRST_FETCH: Duration = Duration::from_secs(3);
 
 /// One look.
 pub struct Step<'a> {
@@ -57,7 +60,16 @@ impl Step<'_> {
         }
         let artifact = match self.artifact() {
             Ok(artifact) => artifact,
-            Err(message) => return self.not_ready(memory, &old, &message, "").await,
+            Err(message) => {
+                // After a start the sources are on their way: what the status says is not yet wrong.
+                let since = *memory.waiting_since.get_or_insert(self.begun);
+                if let Some(left) = FIRST_FETCH.checked_sub(since.elapsed())
+                    && self.context.sources.find(&self.source_key()).is_none()
+                {
+                    return Ok(Action::requeue(left + GO_ON));
+                }
+                return self.not_ready(memory, &old, &message, "").await;
+            }
         };
         let desired = match self.desired(memory, &artifact).await? {
             Ok(desired) => desired,
@@ -95,7 +107,7 @@ impl Step<'_> {
             );
             return Some(("UnsupportedField", message));
         }
-        let (namespace, name) = controller::source_key(spec, &self.owner.namespace);
+        let (namespace, name) = self.source_key();
         if namespace != self.owner.namespace
             && self.context.settings.cross_namespace == CrossNamespace::Refused
         {
@@ -108,8 +120,12 @@ impl Step<'_> {
         None
     }
 
+    fn source_key(&self) -> SourceKey {
+        controller::source_key(&self.object.spec, &self.owner.namespace)
+    }
+
     fn artifact(&self) -> Result<Arc<Artifact>, String> {
-        let key = controller::source_key(&self.object.spec, &self.owner.namespace);
+        let key = self.source_key();
         let name = format!("GitRepository {}/{}", key.0, key.1);
         let state = self
             .context
@@ -351,7 +367,7 @@ impl Step<'_> {
         }
         report::Result {
             revision: &artifact.revision,
-            digest: desired.digest.iter().map(|byte| format!("{byte:02x}")).collect(),
+            digest: desired.digest.clone(),
             build,
             apply,
             awaited: awaited.into_iter().map(|(problem, _)| problem).collect(),

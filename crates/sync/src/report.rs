@@ -101,12 +101,21 @@ fn verdict(result: &Result<'_>) -> Verdict {
         } else {
             "BuildFailed"
         };
-        let mut message = format!(
-            "{broken} problem{} at revision {}; everything else is applied:",
-            if broken == 1 { "" } else { "s" },
-            result.revision
-        );
-        list(&mut message, result.build.iter().chain(&result.apply));
+        let mut problems = result.build.iter().chain(&result.apply);
+        let mut message = match (problems.next(), broken) {
+            (Some(only), 1) => format!(
+                "{only} (revision {}; everything else is applied)",
+                result.revision
+            ),
+            _ => {
+                let mut message = format!(
+                    "{broken} problems at revision {}; everything else is applied:",
+                    result.revision
+                );
+                list(&mut message, result.build.iter().chain(&result.apply));
+                message
+            }
+        };
         if let Some((held @ Held::Partial, count)) = result.held {
             // Writing to a String cannot fail.
             let _ = write!(message, "\n{count} object(s) are no longer in Git, but {held}");

@@ -1,10 +1,8 @@
 //! Pure: from the files of a path to what Git wants, with everything that is wrong.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    fmt,
-    sync::Arc,
-};
+use std::{collections::HashMap, fmt, sync::Arc};
+
+use sha2::{Digest as _, Sha256};
 
 use super::{ApplyPolicy, ContentDigest, Flaw, Manifest, Parsed, Place, parse};
 use crate::{git::BlobId, object::Gvk};
@@ -82,8 +80,8 @@ pub struct Desired {
     pub unreadable: Vec<Problem>,
     /// What is wrong with objects whose identity is known.
     pub problems: Vec<Problem>,
-    /// Digest of all of it.
-    pub digest: ContentDigest,
+    /// SHA-256 of all of it, in hex.
+    pub digest: String,
 }
 
 /// Parsed files by content, so that a commit costs what it changed. Holds only what the last load used.
@@ -173,16 +171,21 @@ fn problem(file: &SourceFile, flaw: &Flaw) -> Problem {
     }
 }
 
-fn summary(desired: &Desired) -> ContentDigest {
-    let objects: BTreeMap<String, String> = desired
+fn summary(desired: &Desired) -> String {
+    let mut objects: Vec<_> = desired
         .objects
         .iter()
-        .map(|o| {
-            (
-                format!("{} {}/{}", o.gvk, o.namespace, o.name),
-                o.digest.iter().map(|b| format!("{b:02x}")).collect(),
-            )
-        })
+        .map(|o| (o.gvk.to_string(), &o.namespace, &o.name, o.digest))
         .collect();
-    super::digest(&serde_json::json!(objects))
+    objects.sort();
+    let mut hasher = Sha256::new();
+    for (gvk, namespace, name, digest) in objects {
+        hasher.update(format!("{gvk} {namespace}/{name} "));
+        hasher.update(digest);
+    }
+    hasher
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
