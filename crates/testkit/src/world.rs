@@ -126,12 +126,17 @@ impl World {
     }
 }
 
-/// Runs the kubectl of the cluster in `cluster`, with `input` as its standard input.
+/// Runs the kubectl of the cluster in `cluster`, with `input` as its standard input. An empty `namespace` leaves
+/// the choice to `arguments` and to the objects themselves.
 pub fn kubectl(cluster: &Path, namespace: &str, arguments: &[&str], input: &str) -> anyhow::Result<String> {
     let mut child = Command::new(cluster.join("bin").join("kubectl"))
         .arg("--kubeconfig")
         .arg(cluster.join("admin.conf"))
-        .args(["--namespace", namespace])
+        .args(
+            ["--namespace", namespace]
+                .iter()
+                .filter(|_| !namespace.is_empty()),
+        )
         .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

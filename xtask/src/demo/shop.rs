@@ -17,6 +17,8 @@ use super::{
 
 /// For so long nothing may be asked of the API server when nothing changes.
 const IDLE: Duration = Duration::from_secs(5);
+/// What the syncer calls itself.
+const USER_AGENT: &str = "plumbline-sync";
 
 pub(crate) async fn tell(stage: &Stage, timeline: &mut Timeline) -> anyhow::Result<()> {
     create(stage, timeline).await?;
@@ -175,10 +177,15 @@ async fn break_and_mend(stage: &Stage, timeline: &mut Timeline) -> anyhow::Resul
 async fn idle(stage: &Stage, timeline: &mut Timeline) -> anyhow::Result<()> {
     // What was still on its way, such as Events.
     tokio::time::sleep(Duration::from_secs(2)).await;
-    let log = stage.plane.audit_log().since_now()?;
+    let all = stage.plane.audit_log();
+    ensure!(
+        all.requests(USER_AGENT)?.count() > 0,
+        "no request of {USER_AGENT} is in the audit log"
+    );
+    let log = all.since_now()?;
     let since = timeline.action("nothing changes");
     tokio::time::sleep(IDLE).await;
-    let asked = log.requests("plumbline-sync")?.without_watches_and_leases();
+    let asked = log.requests(USER_AGENT)?.without_watches_and_leases();
     ensure!(
         asked.count() == 0,
         "requests while nothing changed: {:?}",

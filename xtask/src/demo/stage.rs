@@ -45,7 +45,7 @@ impl Stage {
             client,
         };
         let crds = Command::new(syncer())
-            .arg("crd")
+            .args(["crd", "--allow-file-urls"])
             .output()
             .context("cannot run plumbline-sync")?;
         stage.kubectl(
@@ -156,7 +156,7 @@ impl Stage {
 
     /// Runs the real kubectl.
     pub(crate) fn kubectl(&self, arguments: &[&str], input: &str) -> anyhow::Result<String> {
-        plumbline_testkit::kubectl(self.plane.dir(), "default", arguments, input)
+        plumbline_testkit::kubectl(self.plane.dir(), "", arguments, input)
     }
 
     /// Adds the end of the syncer's log to an error.
