@@ -1,22 +1,31 @@
 //! `--repo DIR`: somebody's own manifests.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, ensure};
 use kube::{Api, Discovery, api::DynamicObject, core::GroupVersionKind};
+use plumbline_testkit::wait_for;
 use serde_json::Value;
 
 use super::{
-    stage::{Stage, short},
+    stage::{PATIENCE, Stage, short},
     timeline::Timeline,
 };
+
+/// After so long without a change, what is not applied will not be.
+const SETTLE: Duration = Duration::from_secs(5);
 
 pub(crate) async fn tell(stage: &Stage, timeline: &mut Timeline, dir: &Path) -> anyhow::Result<()> {
     copy(dir, stage.repository.work_tree())?;
     let commit = stage.repository.commit("Manifests")?;
     let since = timeline.action(&format!("git commit {}: {}", short(&commit), dir.display()));
     stage.follow_repository()?;
-    let (status, ready) = stage.attempted(&commit).await?;
+    let (status, ready, reached) = settled(stage, &commit).await?;
+    let took = reached - since;
     let entries = status["inventory"]["entries"]
         .as_array()
         .cloned()
@@ -29,7 +38,7 @@ pub(crate) async fn tell(stage: &Stage, timeline: &mut Timeline, dir: &Path) -> 
             missing.is_empty(),
             "in the inventory, but not in the cluster: {missing:?}"
         );
-        timeline.effect(&format!("all {found} objects are in the cluster"), since);
+        timeline.effect_after(&format!("all {found} objects are in the cluster"), took);
     } else {
         timeline.effect(
             &format!("{found} objects are in the cluster; not everything could be applied"),
@@ -47,18 +56,45 @@ pub(crate) async fn tell(stage: &Stage, timeline: &mut Timeline, dir: &Path) -> 
 
     let since = timeline.action("the Kustomization is deleted");
     stage.delete_kustomization().await?;
-    let (left, _) = look_up(stage, &entries).await?;
+    // Discovery fails for a moment while a group goes away with its CRDs.
+    wait_for(
+        "all objects to be gone or going",
+        PATIENCE,
+        async || match look_up(stage, &entries).await {
+            Ok((0, _)) => Ok(()),
+            Ok((left, _)) => Err(format!("{left} objects are left")),
+            Err(error) => Err(format!("{error:#}")),
+        },
+    )
+    .await?;
     timeline.effect(
-        &format!("{} of {found} objects are deleted or being deleted", found - left),
+        &format!("all {found} objects are deleted or being deleted"),
         since,
     );
-    ensure!(left == 0, "{left} objects were not deleted");
     Ok(())
+}
+
+/// The status and Ready condition once ready, or unchanged for a while: what waits for a CRD of the same commit
+/// comes up by itself. Also when that was reached.
+async fn settled(stage: &Stage, commit: &str) -> anyhow::Result<(Value, Value, Instant)> {
+    let mut last = Value::Null;
+    let mut changed = Instant::now();
+    loop {
+        let (status, ready) = stage.attempted(commit).await?;
+        if ready["message"] != last["message"] {
+            (last, changed) = (ready.clone(), Instant::now());
+        }
+        if ready["status"] == "True" || changed.elapsed() > SETTLE {
+            return Ok((status, ready, changed));
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// Counts the inventory's objects that the API server has and is not deleting, and names the others.
 async fn look_up(stage: &Stage, entries: &[Value]) -> anyhow::Result<(usize, Vec<String>)> {
-    let discovery = Discovery::new(stage.client.clone()).run().await?;
+    // The aggregated form answers even where an APIService has no server behind it.
+    let discovery = Discovery::new(stage.client.clone()).run_aggregated().await?;
     let (mut found, mut missing) = (0, vec![]);
     for entry in entries {
         let (id, version) = (&entry["id"], &entry["v"]);

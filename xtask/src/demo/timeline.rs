@@ -27,12 +27,13 @@ impl Timeline {
 
     /// What Plumbline did, and how long after the action.
     pub(crate) fn effect(&mut self, text: &str, since: Instant) {
-        let took = since.elapsed();
-        println!(
-            "{:7.1} s  \u{2713} {text}  ({})",
-            self.begin.elapsed().as_secs_f32(),
-            human(took)
-        );
+        self.effect_after(text, since.elapsed());
+    }
+
+    /// As [`Timeline::effect`], for what was seen later than it happened.
+    pub(crate) fn effect_after(&mut self, text: &str, took: Duration) {
+        let now = self.begin.elapsed().as_secs_f32();
+        println!("{now:7.1} s  \u{2713} {text}  ({})", human(took));
     }
 
     /// Words of Plumbline, indented under an effect.
