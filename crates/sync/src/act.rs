@@ -1,7 +1,7 @@
 //! The writes of a Kustomization's plan: server-side applies, concurrent within a stage, then deletions.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -304,7 +304,11 @@ async fn take_over(
 
 /// Kinds of which an object could not be applied. Objects of these kinds are not deleted: what looks removed may have
 /// been renamed, and its successor is not there.
-pub fn troubled_kinds(outcome: &Outcome, seen: &Observation, desired: &Desired) -> HashSet<(String, String)> {
+pub fn troubled_kinds(
+    outcome: &Outcome,
+    seen: &Observation,
+    desired: &Desired,
+) -> BTreeSet<(String, String)> {
     let failed = outcome
         .failed
         .iter()

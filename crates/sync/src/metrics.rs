@@ -15,10 +15,12 @@ struct ObjectLabels {
     namespace: String,
 }
 
+type Durations = Family<ObjectLabels, Histogram, fn() -> Histogram>;
+
 /// The syncer's metrics. Cloning is cheap.
 #[derive(Clone, Debug)]
 pub struct Metrics {
-    durations: Arc<Family<ObjectLabels, Histogram, fn() -> Histogram>>,
+    durations: Arc<Durations>,
 }
 
 fn histogram() -> Histogram {

@@ -48,7 +48,7 @@ pub fn manifests(artifact: &Artifact, path: &str, cache: &mut ParseCache) -> Res
     let files: Vec<SourceFile> = listing
         .files
         .into_iter()
-        .filter(|file| file.path.ends_with(".yaml") || file.path.ends_with(".yml"))
+        .filter(|file| is_manifest(&file.path))
         .map(|file| SourceFile {
             path: Arc::from(file.path),
             blob: file.blob,
@@ -66,6 +66,12 @@ pub fn manifests(artifact: &Artifact, path: &str, cache: &mut ParseCache) -> Res
             message: p.reason,
         }));
     Ok(desired)
+}
+
+/// Flux takes these two endings, in lower case.
+fn is_manifest(path: &str) -> bool {
+    path.rsplit_once('.')
+        .is_some_and(|(_, ending)| matches!(ending, "yaml" | "yml"))
 }
 
 /// The labels and annotations that every object of a Kustomization gets.

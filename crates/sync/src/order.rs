@@ -29,8 +29,9 @@ pub const STAGES: [Stage; 5] = [
 /// The stage of a kind. Kinds that end in `Class` are definitions whatever their group, as in Flux.
 pub fn stage(gvk: &Gvk) -> Stage {
     match (gvk.group.as_str(), gvk.kind.as_str()) {
-        ("", "Namespace") | ("apiextensions.k8s.io", "CustomResourceDefinition") => Stage::Definitions,
-        ("rbac.authorization.k8s.io", "ClusterRole") => Stage::Definitions,
+        ("", "Namespace")
+        | ("apiextensions.k8s.io", "CustomResourceDefinition")
+        | ("rbac.authorization.k8s.io", "ClusterRole") => Stage::Definitions,
         (_, kind) if kind.ends_with("Class") => Stage::Definitions,
         ("", "ServiceAccount" | "ResourceQuota" | "LimitRange") | ("rbac.authorization.k8s.io", _) => {
             Stage::Access

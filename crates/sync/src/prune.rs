@@ -1,6 +1,6 @@
 //! Deleting what Git no longer wants: only what is ours, exactly the object that was looked at, in reverse order.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::{StreamExt as _, stream};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -59,7 +59,7 @@ pub async fn prune(
     tools: &Tools<'_>,
     surplus: &[ObjectId],
     inventory: &Inventory,
-    troubled: &HashSet<(String, String)>,
+    troubled: &BTreeSet<(String, String)>,
 ) -> BTreeMap<ObjectId, Removal> {
     let mut removals = BTreeMap::new();
     for stage in STAGES.iter().rev() {

@@ -1,7 +1,7 @@
 //! One look at a Kustomization, from its source to its status.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::{Arc, PoisonError},
     time::{Duration, Instant},
 };
@@ -513,7 +513,7 @@ impl Step<'_> {
             let mut surplus: Vec<_> = inventory.keys().cloned().collect();
             surplus.sort_by_cached_key(|id| std::cmp::Reverse(decide::stage_of(id)));
             context.live.forget_owner(owner);
-            let removals = prune::prune(&tools, &surplus, &inventory, &HashSet::new()).await;
+            let removals = prune::prune(&tools, &surplus, &inventory, &BTreeSet::new()).await;
             let left: Inventory = inventory
                 .into_iter()
                 .filter(|(id, _)| matches!(removals.get(id), Some(Removal::Failed(_)) | None))

@@ -102,19 +102,18 @@ fn verdict(result: &Result<'_>) -> Verdict {
             "BuildFailed"
         };
         let mut problems = result.build.iter().chain(&result.apply);
-        let mut message = match (problems.next(), broken) {
-            (Some(only), 1) => format!(
+        let mut message = if let (Some(only), 1) = (problems.next(), broken) {
+            format!(
                 "{only} (revision {}; everything else is applied)",
                 result.revision
-            ),
-            _ => {
-                let mut message = format!(
-                    "{broken} problems at revision {}; everything else is applied:",
-                    result.revision
-                );
-                list(&mut message, result.build.iter().chain(&result.apply));
-                message
-            }
+            )
+        } else {
+            let mut message = format!(
+                "{broken} problems at revision {}; everything else is applied:",
+                result.revision
+            );
+            list(&mut message, result.build.iter().chain(&result.apply));
+            message
         };
         if let Some((held @ Held::Partial, count)) = result.held {
             // Writing to a String cannot fail.

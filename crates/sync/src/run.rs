@@ -160,9 +160,9 @@ impl Controllers {
             kinds_news: AtomicU64::new(0),
             impersonated: Mutex::new(HashMap::new()),
         });
-        let (crd_changed, crds_changed) = mpsc::unbounded_channel();
-        let crds = tokio::spawn(watch::crds(kube.clone(), crd_changed));
-        let unpark = tokio::spawn(unpark(Arc::clone(&context), crds_changed, wake));
+        let (crd_news, news) = mpsc::unbounded_channel();
+        let crds = tokio::spawn(watch::crds(kube.clone(), crd_news));
+        let unpark = tokio::spawn(unpark(Arc::clone(&context), news, wake));
         admin.set_ready(true);
         let selector = args.watch_label_selector.as_str();
         futures::future::join(

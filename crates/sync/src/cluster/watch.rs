@@ -157,10 +157,10 @@ async fn follow(
                 first_list.send_replace(true);
             }
             Ok(Event::Apply(object)) => {
-                tell(live.seen(&identify(&object), &object.metadata, Presence::Present))
+                tell(live.seen(&identify(&object), &object.metadata, Presence::Present));
             }
             Ok(Event::Delete(object)) => {
-                tell(live.seen(&identify(&object), &object.metadata, Presence::Gone))
+                tell(live.seen(&identify(&object), &object.metadata, Presence::Gone));
             }
             Err(error) => tracing::debug!(%error, kind = name, "a watch is interrupted and will go on"),
         }

@@ -130,7 +130,7 @@ fn object(content: &Value, place: Place, parsed: &mut Parsed) {
             document: place.document,
             line: place.line,
             message,
-        })
+        });
     };
     if !content.is_object() {
         return flaw(

@@ -1,6 +1,10 @@
 //! Pure: from the files of a path to what Git wants, with everything that is wrong.
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{
+    collections::HashMap,
+    fmt::{self, Write as _},
+    sync::Arc,
+};
 
 use sha2::{Digest as _, Sha256};
 
@@ -186,6 +190,9 @@ fn summary(desired: &Desired) -> String {
     hasher
         .finalize()
         .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+        .fold(String::with_capacity(64), |mut hex, byte| {
+            // Writing to a String cannot fail.
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        })
 }

@@ -295,7 +295,7 @@ fn scalar(
     {
         None if style == ScalarStyle::Plain => plain(text, at),
         // `!` and `!!str` say: take it literally. Binary is base64 text already.
-        None | Some("str" | "binary" | "!" | "") => Ok(Value::String(text.into_owned())),
+        None | Some("str" | "binary" | "timestamp" | "!" | "") => Ok(Value::String(text.into_owned())),
         Some(kind @ ("int" | "float" | "bool" | "null")) => {
             let value = plain(text, at)?;
             let fits = match kind {
@@ -310,7 +310,6 @@ fn scalar(
                 fail(at, format!("the value is tagged !!{kind} but is not one"))
             }
         }
-        Some("timestamp") => Ok(Value::String(text.into_owned())),
         Some(other) => fail(at, format!("the tag {other} means nothing to Kubernetes")),
     }
 }
