@@ -17,6 +17,7 @@ use crate::{
     keys::Keys,
     kinds::{Rollable, WorkloadKind},
     owned::MANAGER,
+    rerun::Runner,
     workload::{Reading, Workload, WorkloadKey},
 };
 
@@ -28,6 +29,7 @@ pub const TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Writer {
     client: Client,
     reading: Reading,
+    runner: Runner,
 }
 
 impl std::fmt::Debug for Writer {
@@ -40,8 +42,17 @@ impl std::fmt::Debug for Writer {
 
 impl Writer {
     /// A writer that reads its answers with these keys.
-    pub fn new(client: Client, reading: Reading) -> Self {
-        Self { client, reading }
+    pub fn new(client: Client, reading: Reading, runner: Runner) -> Self {
+        Self {
+            client,
+            reading,
+            runner,
+        }
+    }
+
+    /// What runs CronJobs and Jobs.
+    pub fn runner(&self) -> &Runner {
+        &self.runner
     }
 
     /// The client to act with.

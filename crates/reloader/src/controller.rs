@@ -16,6 +16,7 @@ use crate::{
     config::{Config, Namespaces},
     decide::{self, Observed, Plan},
     digest::Keyer,
+    error::Error,
     index::{Index, News, Scope, SeenSource},
     kinds::{Progress, WorkloadKind},
     observe,
@@ -23,8 +24,9 @@ use crate::{
     pause,
     queue::Queue,
     report::Reporter,
+    rerun::Runner,
     source::{SourceKey, SourceKind},
-    step::{Blocked, Step},
+    step::{Blocked, Step, Write},
     workload::{Reading, Workload, WorkloadKey},
 };
 
@@ -34,6 +36,8 @@ const BACKOFF: Backoff = Backoff {
 };
 /// How often to look whether a rollout may start that had to wait for others.
 const CAP_PAUSE: Duration = Duration::from_millis(500);
+/// How long a write may take in all, kube's own retries included.
+const WRITE_LIMIT: Duration = Duration::from_mins(1);
 /// A rollout that takes longer does not hold others back any more: a Deployment's default deadline.
 const ROLLOUT_LIMIT: Duration = Duration::from_mins(10);
 
@@ -68,7 +72,7 @@ struct Memory {
 
 impl Controller {
     /// A controller that has seen nothing yet.
-    pub fn new(config: Config, keyer: Keyer, client: Client, reporter: Reporter) -> Self {
+    pub fn new(config: Config, keyer: Keyer, runner: Runner, client: Client, reporter: Reporter) -> Self {
         let reading = Reading {
             keys: config.keys.clone(),
             key_id: keyer.id().to_owned(),
@@ -92,7 +96,7 @@ impl Controller {
             starting,
         };
         Self {
-            writer: Writer::new(client, reading.clone()),
+            writer: Writer::new(client, reading.clone(), runner),
             config,
             keyer,
             reading,
@@ -141,6 +145,7 @@ impl Controller {
     /// Looks at workloads as they become due, for ever.
     pub async fn work(self: Arc<Self>) {
         self.started().await;
+        self.writer.runner().recover().await;
         let mut tasks = JoinSet::new();
         loop {
             let now = Instant::now();
@@ -270,7 +275,7 @@ impl Controller {
             || (cap.per_namespace != 0 && here >= cap.per_namespace)
     }
 
-    async fn write(&self, write: crate::step::Write) -> &'static str {
+    async fn write(&self, write: Write) -> &'static str {
         let key = write.workload.key.clone();
         if self.config.dry_run {
             if !write.changes.is_empty() {
@@ -279,7 +284,10 @@ impl Controller {
             return "dry_run";
         }
         let start = Instant::now();
-        let outcome = write.perform(&self.writer, &self.config.keys).await;
+        let performed =
+            tokio::time::timeout(WRITE_LIMIT, write.perform(&self.writer, &self.config.keys)).await;
+        let outcome = performed.unwrap_or_else(|_| Err(Error::Timeout(key.clone(), WRITE_LIMIT)));
+        let outcome = self.remember_instead(&write, outcome);
         let took = start.elapsed();
         match outcome {
             Ok(after) => {
@@ -321,6 +329,25 @@ impl Controller {
                     .failed(&write.workload, &write.changes, &error, again, took);
                 "error"
             }
+        }
+    }
+
+    // Where a CronJob's or Job's metadata may not be written, its baseline lives as long as this process.
+    fn remember_instead(
+        &self,
+        write: &Write,
+        outcome: Result<Option<Workload>, Error>,
+    ) -> Result<Option<Workload>, Error> {
+        let batch = matches!(write.workload.key.kind, WorkloadKind::CronJob | WorkloadKind::Job);
+        match (outcome, &write.baseline) {
+            (Err(error), Some(baseline)) if batch && error.is_forbidden_patch() => {
+                tracing::debug!(workload = %write.workload.key, %error, "the state is kept in memory");
+                self.state()
+                    .index
+                    .remember(&write.workload.key, &write.workload.uid, baseline.clone());
+                Ok(None)
+            }
+            (outcome, _) => outcome,
         }
     }
 
@@ -411,7 +438,7 @@ impl Controller {
 
     pub(crate) fn workload_gone(&self, key: &WorkloadKey) {
         let mut state = self.state();
-        state.index.remove_workload(key);
+        state.index.forget(key);
         state.memory.remove(key);
     }
 

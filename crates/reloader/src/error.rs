@@ -42,6 +42,11 @@ impl Error {
         }
     }
 
+    /// Whether the last thing to do, writing the state, is not allowed (Stakater's chart grants no patch of CronJobs and Jobs).
+    pub fn is_forbidden_patch(&self) -> bool {
+        matches!(self, Self::Api { verb: "patch", .. }) && self.reason() == "forbidden"
+    }
+
     /// Whether the workload is no longer the one that was meant: its next event decides anew.
     pub fn is_moot(&self) -> bool {
         matches!(self, Self::Gone(_)) || matches!(self.reason(), "not_found" | "conflict")

@@ -9,6 +9,7 @@ use crate::{
     kinds::WorkloadKind,
     source::{SourceKey, SourceKind},
     stakater::Sha1,
+    state::Baseline,
     workload::{Workload, WorkloadKey},
 };
 
@@ -73,6 +74,8 @@ pub struct Index {
     // Whose namespaces may be touched; `None`: all.
     selected: Option<HashSet<String>>,
     listed: HashSet<Scope<SourceKind>>,
+    // Baselines of workloads whose metadata we may not write, with their uids.
+    remembered: HashMap<WorkloadKey, (String, Baseline)>,
 }
 
 impl Index {
@@ -167,6 +170,12 @@ impl Index {
             workload.template_since = (news == News::Happened).then_some(workload.version);
         }
         self.remove_workload(&workload.key);
+        if workload.baseline.is_none()
+            && let Some((uid, baseline)) = self.remembered.get(&workload.key)
+            && *uid == workload.uid
+        {
+            workload.baseline = Some(baseline.clone());
+        }
         let namespace = self.namespaces.entry(workload.key.namespace.clone()).or_default();
         for source in users_of(&workload) {
             namespace.users.entry(source).or_default().insert(local.clone());
@@ -179,6 +188,22 @@ impl Index {
         }
         namespace.workloads.insert(local, workload);
         true
+    }
+
+    /// Keeps a baseline that could not be written to the workload: as long as this process lives.
+    pub fn remember(&mut self, key: &WorkloadKey, uid: &str, baseline: Baseline) {
+        let namespace = self.namespaces.get_mut(&key.namespace);
+        let local = (key.kind, key.name.clone());
+        if let Some(workload) = namespace.and_then(|namespace| namespace.workloads.get_mut(&local)) {
+            workload.baseline = Some(baseline.clone());
+        }
+        self.remembered.insert(key.clone(), (uid.to_owned(), baseline));
+    }
+
+    /// A workload is gone for good.
+    pub fn forget(&mut self, key: &WorkloadKey) {
+        self.remove_workload(key);
+        self.remembered.remove(key);
     }
 
     /// A workload is gone.

@@ -6,6 +6,7 @@
 pub mod act;
 pub mod annotations;
 pub mod args;
+pub mod batch;
 pub mod config;
 pub mod controller;
 pub mod decide;
@@ -26,6 +27,7 @@ pub mod pause;
 pub mod queue;
 pub mod references;
 pub mod report;
+pub mod rerun;
 pub mod run;
 pub mod selector;
 pub mod source;

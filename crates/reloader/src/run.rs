@@ -28,6 +28,7 @@ use crate::{
     metrics::Metrics,
     namespaces, observe,
     report::Reporter,
+    rerun::Runner,
     source::SourceKind,
 };
 
@@ -60,6 +61,8 @@ async fn controller(flags: &Flags) -> anyhow::Result<()> {
         .unwrap_or_else(|| client.default_namespace().to_owned());
     let keyer = keystore::keyer(client.clone(), &own_namespace).await?;
 
+    let runner = Runner::new(client.clone(), own_namespace.clone());
+
     let mut registry = Registry::default();
     let metrics = Metrics::new(&mut registry);
     let admin = Admin::new(registry);
@@ -78,7 +81,7 @@ async fn controller(flags: &Flags) -> anyhow::Result<()> {
         secrets,
         by_namespace: config.count_by_namespace,
     };
-    let controller = Arc::new(Controller::new(config, keyer, client.clone(), reporter));
+    let controller = Arc::new(Controller::new(config, keyer, runner, client.clone(), reporter));
 
     follow(&controller, &mut supervisor);
     let started = controller.clone();

@@ -8,10 +8,12 @@ use crate::{
     act::Writer,
     decide::{Change, Plan, Recorded},
     error::Error,
-    keys::Keys,
+    keys::{Keys, SOURCES},
+    kinds::WorkloadKind,
     patch::Writing,
     pause,
     source::SourceKey,
+    state::Baseline,
     workload::Workload,
 };
 
@@ -42,12 +44,17 @@ pub(crate) struct Write {
     pub(crate) workload: Workload,
     pub(crate) changes: Vec<Change>,
     pub(crate) recorded: Option<(Recorded, Vec<SourceKey>)>,
+    pub(crate) baseline: Option<Baseline>,
     how: How,
 }
 
 #[derive(Debug)]
 enum How {
     Apply(Value),
+    // A CronJob: run it, then write this.
+    Run(Value),
+    // A Job: make it anew with these annotations.
+    Rerun(Value),
     Resume,
 }
 
@@ -60,6 +67,7 @@ impl Step {
                 workload: workload.clone(),
                 changes: Vec::new(),
                 recorded: Some((why, stale)),
+                baseline: Some(baseline),
             }))),
             Plan::Hold { wait, changes } => {
                 let sources: Vec<_> = changes.iter().map(|change| change.source.to_string()).collect();
@@ -89,10 +97,15 @@ impl Step {
                     Some(Self::Blocked(Box::new(workload.clone()), blocked))
                 }
                 Ok(beside) => Some(Self::Act(Box::new(Write {
-                    how: How::Apply(writing.roll(workload, &baseline, &changes, beside)),
+                    how: match workload.key.kind {
+                        WorkloadKind::CronJob => How::Run(writing.ran(workload, &baseline, &changes)),
+                        WorkloadKind::Job => How::Rerun(writing.ran(workload, &baseline, &changes)),
+                        _ => How::Apply(writing.roll(workload, &baseline, &changes, beside)),
+                    },
                     workload: workload.clone(),
                     changes,
                     recorded: None,
+                    baseline: Some(baseline),
                 }))),
             },
         }
@@ -104,6 +117,7 @@ impl Step {
             workload,
             changes: Vec::new(),
             recorded: None,
+            baseline: None,
             how: How::Resume,
         }))
     }
@@ -114,6 +128,26 @@ impl Write {
     pub(crate) async fn perform(&self, writer: &Writer, keys: &Keys) -> Result<Option<Workload>, Error> {
         match &self.how {
             How::Apply(body) => writer.apply(&self.workload.key, body).await.map(Some),
+            How::Run(state) => {
+                let trigger = self.workload.last_trigger.as_ref().map_or(0, |last| last.count) + 1;
+                let annotations = state.pointer("/metadata/annotations");
+                let seen = annotations
+                    .and_then(|all| all.get(SOURCES))
+                    .and_then(Value::as_str)
+                    .unwrap_or_default();
+                writer.runner().run_now(&self.workload, trigger, seen).await?;
+                writer.apply(&self.workload.key, state).await.map(Some)
+            }
+            How::Rerun(state) => {
+                let annotations = state.pointer("/metadata/annotations").and_then(Value::as_object);
+                let annotations = annotations.cloned().unwrap_or_default();
+                // The new Job's own event brings it back.
+                writer
+                    .runner()
+                    .rerun(&self.workload, &annotations)
+                    .await
+                    .map(|()| None)
+            }
             How::Resume => writer.resume(&self.workload, keys).await.map(Some),
         }
     }

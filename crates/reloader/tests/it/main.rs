@@ -2,6 +2,7 @@
 
 mod adoption;
 mod annotations;
+mod batch;
 mod harness;
 mod restarts;
 mod rolls;
