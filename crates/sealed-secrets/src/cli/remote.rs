@@ -15,7 +15,7 @@ pub(super) async fn fetch_certificate(arguments: &Arguments) -> Result<Vec<u8>, 
     let path = proxy_path(&client, arguments).await?;
     let text = call(&client, Method::GET, &format!("{path}/v1/cert.pem"), Vec::new())
         .await
-        .map_err(|error| Error::Fetch(error.to_string()))?;
+        .map_err(|error| Error::Fetch(message(&error)))?;
     Ok(text.into_bytes())
 }
 
@@ -112,7 +112,7 @@ pub(super) async fn validate(arguments: &Arguments, input: &[u8]) -> Result<(), 
         {
             Ok(_) => {}
             Err(kube::Error::Api(status)) if status.code == 409 => errors.push(Error::Undecryptable(name)),
-            Err(error) => errors.push(Error::Validate(error.to_string())),
+            Err(error) => errors.push(Error::Validate(message(&error))),
         }
     }
     match errors.len() {
@@ -138,10 +138,10 @@ pub(super) async fn re_encrypt(arguments: &Arguments, input: &[u8], format: Form
         .await
         {
             Ok(answer) => answer,
-            Err(kube::Error::Api(status)) if status.code == 500 => {
+            Err(kube::Error::Api(status)) if status.code == 409 => {
                 return Err(Error::Usage("unable to rotate secret"));
             }
-            Err(error) => return Err(Error::Reencrypt(error.to_string())),
+            Err(error) => return Err(Error::Reencrypt(message(&error))),
         };
         let sealed: Value =
             serde_json::from_str(&answer).map_err(|error| Error::Reencrypt(error.to_string()))?;
@@ -182,6 +182,9 @@ async fn proxy_path(client: &Client, arguments: &Arguments) -> Result<String, Er
 /// The API server's own words, as kubectl prints them.
 fn message(error: &kube::Error) -> String {
     match error {
+        kube::Error::Api(status) if status.message.is_empty() => {
+            format!("the controller answered {}", status.code)
+        }
         kube::Error::Api(status) => status.message.clone(),
         other => other.to_string(),
     }

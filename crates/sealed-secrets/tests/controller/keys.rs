@@ -1,0 +1,255 @@
+//! Sealing keys: made once, found again, renewed, followed.
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{DeleteParams, Patch, PatchParams};
+use nix::sys::signal::Signal;
+use plumbline_sealed_secrets::crypto::{cert, generate_private_key};
+use plumbline_sealed_secrets::scope::Scope;
+use plumbline_testkit::wait_for;
+use serde_json::{Value, json};
+
+use crate::harness::{PATIENCE, Place, Unsealer, item};
+
+/// A key Secret as somebody brings it.
+fn key_secret(name: &str, not_before: &str) -> Value {
+    let private = generate_private_key(2048).unwrap();
+    let request = cert::Request {
+        common_name: "own",
+        not_before: not_before.parse().unwrap(),
+        not_after: "2099-01-01T00:00:00Z".parse().unwrap(),
+        serial: [3; 16],
+    };
+    let certificate = cert::self_signed(&private, &request).unwrap();
+    json!({
+        "metadata": {"name": name, "labels": {"sealedsecrets.bitnami.com/sealed-secrets-key": "active"}},
+        "type": "kubernetes.io/tls",
+        "stringData": {"tls.key": private.as_str(), "tls.crt": certificate},
+    })
+}
+
+async fn keys(unsealer: &Unsealer, count: usize) -> Vec<String> {
+    wait_for("the keys", PATIENCE, async || {
+        let keys = unsealer.keys().await;
+        let used = unsealer.metric("sealed_secrets_controller_sealing_keys").await;
+        if keys.len() == count && (used - f64::from(u32::try_from(count).unwrap())).abs() < 0.5 {
+            Ok(keys)
+        } else {
+            Err(format!("{keys:?}, {used} in use"))
+        }
+    })
+    .await
+    .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_made_as_the_original_makes_it_and_found_again() {
+    let place = Place::new().await;
+    let unsealer = place
+        .start(&[
+            "--my-cn=example",
+            "--privatekey-labels=team=a",
+            "--privatekey-annotations=x=y",
+        ])
+        .await;
+    let names = keys(&unsealer, 1).await;
+    assert!(
+        names[0].starts_with("sealed-secrets-key") && names[0].len() == 23,
+        "{names:?}"
+    );
+    let secret = place.secret(&names[0], |_| true).await;
+    assert_eq!(secret.type_.as_deref(), Some("kubernetes.io/tls"));
+    assert!(
+        item(&secret, "tls.key")
+            .unwrap()
+            .starts_with("-----BEGIN RSA PRIVATE KEY-----\n")
+    );
+    assert_eq!(secret.metadata.labels.as_ref().unwrap()["team"], "a");
+    assert_eq!(secret.metadata.annotations.as_ref().unwrap()["x"], "y");
+    let served = unsealer.certificate().await;
+    assert_eq!(item(&secret, "tls.crt").unwrap().trim(), served.pem.trim());
+    assert!(unsealer.log().contains("New key written"));
+    assert!(!unsealer.log().contains("PRIVATE KEY"));
+    unsealer.stop();
+    let unsealer = place.start(&[]).await;
+    assert_eq!(keys(&unsealer, 1).await, names);
+    assert!(unsealer.log().contains("registered private key"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_replicas_that_start_at_once_make_one_key() {
+    let place = Place::new().await;
+    let kubeconfig = place.world.kubeconfig();
+    let mut replicas: Vec<Unsealer> = (0..3)
+        .map(|_| Unsealer::spawn(&place.world, &kubeconfig, "127.0.0.1", &[]))
+        .collect();
+    for replica in &mut replicas {
+        replica.ready().await;
+    }
+    let names = keys(&replicas[0], 1).await;
+    let fingerprint = replicas[0]
+        .certificate()
+        .await
+        .public_key
+        .fingerprint()
+        .to_string();
+    for replica in &replicas {
+        assert_eq!(keys(replica, 1).await, names);
+        assert_eq!(
+            replica.certificate().await.public_key.fingerprint().to_string(),
+            fingerprint
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_or_age_renews_and_old_keys_still_open() {
+    let place = Place::new().await;
+    let unsealer = place.start(&[]).await;
+    let old = unsealer.seal("a", Scope::Strict, &[("k", "old")]).await;
+    let first = unsealer.certificate().await.public_key.fingerprint().clone();
+    // The order of keys is in seconds.
+    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+    unsealer.signal(Signal::SIGUSR1);
+    keys(&unsealer, 2).await;
+    wait_for("the new certificate", PATIENCE, async || {
+        if *unsealer.certificate().await.public_key.fingerprint() == first {
+            Err("still the old one")
+        } else {
+            Ok(())
+        }
+    })
+    .await
+    .unwrap();
+    place.apply(old).await;
+    assert_eq!(item(&place.secret("a", |_| true).await, "k"), Some("old"));
+    unsealer.stop();
+    let unsealer = place.start(&["--key-renew-period=1s"]).await;
+    wait_for("a renewal", PATIENCE, async || {
+        let count = unsealer.keys().await.len();
+        if count > 2 { Ok(()) } else { Err(count) }
+    })
+    .await
+    .unwrap();
+    unsealer.stop();
+    let unsealer = place.start(&[]).await;
+    let count = unsealer.keys().await.len();
+    unsealer.stop();
+    // Nothing is older than a moment long ago, everything than one to come.
+    let unsealer = place
+        .start(&["--key-cutoff-time", "Mon, 01 Jan 2001 00:00:00 +0000"])
+        .await;
+    assert_eq!(unsealer.keys().await.len(), count);
+    unsealer.stop();
+    let unsealer = place
+        .start(&["--key-cutoff-time", "Thu, 01 Jan 2099 00:00:00 +0000"])
+        .await;
+    assert_eq!(unsealer.keys().await.len(), count + 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_that_come_and_go_take_effect_at_once() {
+    let place = Place::new().await;
+    let unsealer = place.start(&[]).await;
+    let sealed = unsealer.seal("a", Scope::Strict, &[("k", "v")]).await;
+    let own = keys(&unsealer, 1).await.remove(0);
+    // A newer key takes over the sealing.
+    place
+        .create_secret(key_secret("brought", "2031-01-01T00:00:00Z"))
+        .await;
+    keys(&unsealer, 2).await;
+    let brought = unsealer.seal("b", Scope::Strict, &[("k", "w")]).await;
+    let label = |name: &str, value: &str| {
+        let (secrets, name) = (place.secrets(), name.to_owned());
+        let patch = json!({"metadata": {"labels": {"sealedsecrets.bitnami.com/sealed-secrets-key": value}}});
+        async move {
+            drop(
+                secrets
+                    .patch(&name, &PatchParams::default(), &Patch::Merge(patch))
+                    .await
+                    .unwrap(),
+            );
+        }
+    };
+    label(&own, "compromised").await;
+    keys(&unsealer, 1).await;
+    place.apply(sealed).await;
+    assert_eq!(
+        place.synced("a", "False").await,
+        "no key could decrypt secret (k)"
+    );
+    place.apply(brought).await;
+    place.synced("b", "True").await;
+    // Back in use: only the object that failed is worked on again.
+    let before = unsealer
+        .metric("sealed_secrets_controller_unseal_requests_total")
+        .await;
+    label(&own, "active").await;
+    place.synced("a", "True").await;
+    let after = unsealer
+        .metric("sealed_secrets_controller_unseal_requests_total")
+        .await;
+    assert!((after - before - 1.0).abs() < 0.5, "{before} {after}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn malformed_keys_are_reported_and_skipped() {
+    let place = Place::new().await;
+    let label = json!({"sealedsecrets.bitnami.com/sealed-secrets-key": "active"});
+    let good = key_secret("other", "2026-01-01T00:00:00Z");
+    let mixed = key_secret("mismatch", "2026-01-01T00:00:00Z");
+    let bad: [(&str, Value); 5] = [
+        ("empty", json!({})),
+        ("garbage", json!({"tls.key": "x", "tls.crt": "y"})),
+        ("no-cert", json!({"tls.key": good["stringData"]["tls.key"]})),
+        (
+            "mismatch",
+            json!({"tls.key": good["stringData"]["tls.key"], "tls.crt": mixed["stringData"]["tls.crt"]}),
+        ),
+        (
+            "encrypted",
+            json!({"tls.key": "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n", "tls.crt": "y"}),
+        ),
+    ];
+    for (name, data) in &bad {
+        place
+            .create_secret(json!({"metadata": {"name": name, "labels": label}, "stringData": data}))
+            .await;
+    }
+    let unsealer = place.start(&[]).await;
+    for (name, _) in &bad {
+        assert!(
+            unsealer.log().contains(&format!("{}/{name}", place.namespace())),
+            "{name}: {}",
+            unsealer.log()
+        );
+    }
+    // They do not count as keys: one was made, and it works.
+    place
+        .apply(unsealer.seal("a", Scope::Strict, &[("k", "v")]).await)
+        .await;
+    place.synced("a", "True").await;
+    assert!((unsealer.metric("sealed_secrets_controller_sealing_keys").await - 1.0).abs() < 0.5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_of_an_old_version_is_found_without_a_label() {
+    let place = Place::new().await;
+    let mut legacy = key_secret("sealed-secrets-key", "2031-01-01T00:00:00Z");
+    legacy["metadata"]["labels"] = json!({});
+    let created: Secret = place.create_secret(legacy).await;
+    let unsealer = place.start(&[]).await;
+    assert_eq!(
+        unsealer.keys().await,
+        Vec::<String>::new(),
+        "no other key was made"
+    );
+    assert_eq!(
+        item(&created, "tls.crt").unwrap().trim(),
+        unsealer.certificate().await.pem.trim()
+    );
+    place
+        .secrets()
+        .delete("sealed-secrets-key", &DeleteParams::default())
+        .await
+        .unwrap();
+}
