@@ -210,8 +210,8 @@ pub struct Tls {
     pub client: Option<(String, Secret)>,
 }
 
-/// A proxy for `http://` and `https://`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A proxy for `http://` and `https://` (always by `CONNECT`).
+#[derive(Clone, PartialEq, Eq)]
 pub struct Proxy {
     /// `http://host:port`, `https://host:port` or `socks5://host:port`.
     pub address: String,
@@ -219,6 +219,13 @@ pub struct Proxy {
     pub username: Option<String>,
     /// Password, if it wants one.
     pub password: Option<Secret>,
+}
+
+impl fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The address may hold a password too.
+        f.write_str("[proxy]")
+    }
 }
 
 /// A repository and all that is needed to reach it.

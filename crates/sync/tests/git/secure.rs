@@ -1,7 +1,7 @@
 use std::time::Instant;
 
-use plumbline_sync::git::Tls;
-use plumbline_testkit::git::{Access, SshServer};
+use plumbline_sync::git::{Proxy, Tls};
+use plumbline_testkit::git::{Access, HttpProxy, SshServer};
 
 use super::*;
 
@@ -194,4 +194,46 @@ fn https_trusts_the_authority_of_the_secret_and_no_other() {
         4,
         "nothing was sent to a server that was not verified"
     );
+}
+
+#[test]
+fn a_proxy_of_the_object_is_used_with_its_password() {
+    let world = World::new();
+    let https = GitServer::https_for(&world.repository, Access::Open).unwrap();
+    let proxy = HttpProxy::start("me", "hunter2").unwrap();
+    let open = |url: &str, address: String, password: &str| {
+        let mut remote = remote(url);
+        remote.tls.ca = https.ca().map(str::to_owned);
+        remote.proxy = Some(Proxy {
+            address,
+            username: Some("me".to_owned()),
+            password: Some(Secret::new(password)),
+        });
+        world.mirrors().open(remote).unwrap()
+    };
+    for url in [world.server.url(), https.url()] {
+        sync(&open(&url, proxy.url(), "hunter2")).unwrap();
+        let targets = proxy.targets();
+        assert!(
+            !targets.is_empty() && targets.iter().all(|target| url.contains(target)),
+            "{targets:?}"
+        );
+        let error = sync(&open(&url, proxy.url(), "wrong-password"))
+            .map(drop)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("unreachable") && error.to_lowercase().contains("proxy"),
+            "{error}"
+        );
+        assert!(!error.contains("wrong-password"), "{error}");
+        let error = sync(&open(&url, "http://127.0.0.1:1".to_owned(), "x"))
+            .map(drop)
+            .unwrap_err();
+        assert!(matches!(error, GitError::Unreachable { .. }), "{error}");
+    }
+    let error = sync(&open(&world.server.url(), "http://a b".to_owned(), "x"))
+        .map(drop)
+        .unwrap_err();
+    assert!(matches!(error, GitError::InvalidCredentials(_)), "{error}");
 }

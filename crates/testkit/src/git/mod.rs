@@ -2,11 +2,13 @@
 
 mod cgi;
 mod http;
+mod proxy;
 mod repository;
 mod ssh;
 
 pub use self::{
     http::{Access, Fault, GitRequest, GitServer},
+    proxy::HttpProxy,
     repository::Repository,
     ssh::SshServer,
 };
