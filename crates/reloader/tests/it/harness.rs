@@ -83,6 +83,16 @@ impl Bench {
     }
 
     pub(crate) fn spawn(&self, kubeconfig: &std::path::Path, arguments: &[&str]) -> anyhow::Result<Reloader> {
+        self.spawn_named(kubeconfig, "reloader-0", arguments)
+    }
+
+    /// Starts a replica with a Pod's name, and does not wait for it.
+    pub(crate) fn spawn_named(
+        &self,
+        kubeconfig: &std::path::Path,
+        pod: &str,
+        arguments: &[&str],
+    ) -> anyhow::Result<Reloader> {
         let number = std::fs::read_dir(self.world.dir())?.count();
         let log = self.world.dir().join(format!("reloader-{number}.log"));
         let mut command = Command::new(env!("CARGO_BIN_EXE_plumbline-reloader"));
@@ -92,6 +102,7 @@ impl Bench {
             .arg(format!("--kubeconfig={}", kubeconfig.display()))
             .args(arguments)
             .env("POD_NAMESPACE", self.world.namespace())
+            .env("POD_NAME", pod)
             .env_remove("KUBECONFIG")
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -5,5 +5,6 @@ mod annotations;
 mod batch;
 mod harness;
 mod restarts;
+mod rights;
 mod rolls;
 mod trouble;

@@ -92,3 +92,25 @@ async fn killed_at_any_point_it_rolls_once() -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn a_standby_takes_over_and_loses_nothing() -> anyhow::Result<()> {
+    let bench = Bench::new().await?;
+    bench.config_map("app", "v1").await?;
+    bench.create(workload("Deployment", "web", &[AUTO])).await?;
+    let kubeconfig = bench.world.kubeconfig();
+    let arguments = ["--enable-ha=true", "--debounce=0s"];
+    let mut leader = bench.spawn_named(&kubeconfig, "one", &arguments)?;
+    bench.adopted("Deployment", "web", &["cm/app"]).await?;
+    let _standby = bench.spawn_named(&kubeconfig, "two", &arguments)?;
+    let before = bench.template("Deployment", "web").await?;
+    bench.set("ConfigMap", "app", "v2").await?;
+    let first = bench.rolled("Deployment", "web", &before).await?;
+    bench.stays("Deployment", "web", &first).await?;
+    leader.kill();
+    bench.set("ConfigMap", "app", "v3").await?;
+    let second = bench.rolled("Deployment", "web", &first).await?;
+    bench.stays("Deployment", "web", &second).await?;
+    assert_eq!(bench.count("Deployment", "web").await?, 2);
+    Ok(())
+}
