@@ -113,7 +113,7 @@ mod tests {
     fn only_our_own_apply_entry_counts() {
         let ours = entry(MANAGER, "Apply", json!({ "f:data": { "f:a": {} } }));
         let other = entry("someone", "Update", json!({ "f:metadata": {} }));
-        let digest = owned(&[ours.clone()]);
+        let digest = owned(std::slice::from_ref(&ours));
         assert!(digest.is_some());
         assert_eq!(owned(&[other.clone(), ours]), digest);
         assert_eq!(owned(&[other, entry(MANAGER, "Update", json!({}))]), None);
