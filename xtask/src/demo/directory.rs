@@ -40,10 +40,8 @@ pub(crate) async fn tell(stage: &Stage, timeline: &mut Timeline, dir: &Path) -> 
         );
         timeline.effect_after(&format!("all {found} objects are in the cluster"), took);
     } else {
-        timeline.effect(
-            &format!("{found} objects are in the cluster; not everything could be applied"),
-            since,
-        );
+        let text = format!("{found} objects are in the cluster; not everything could be applied");
+        timeline.effect_after(&text, took);
         // Each of the others must be accounted for.
         for name in &missing {
             ensure!(
