@@ -4,7 +4,7 @@ use std::{
     fs,
     net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -20,7 +20,16 @@ pub struct SshServer {
     port: u16,
     user: String,
     repository: PathBuf,
-    _leash: Leash,
+    leash: Option<Leash>,
+    sshd: Child,
+}
+
+impl Drop for SshServer {
+    fn drop(&mut self) {
+        // Ends sshd and what it started.
+        drop(self.leash.take());
+        drop(self.sshd.wait());
+    }
 }
 
 impl SshServer {
@@ -81,7 +90,8 @@ impl SshServer {
             port,
             user,
             repository: repository.path().to_owned(),
-            _leash: leash,
+            leash: Some(leash),
+            sshd: child,
         })
     }
 

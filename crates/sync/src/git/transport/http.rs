@@ -1,22 +1,24 @@
 //! Git over HTTP. gitoxide speaks the protocol; requests are made here, so that one deadline bounds all of an
 //! operation, credentials stay with the host they are for, and failures keep their type.
 
-use std::{
-    any::Any,
-    io::{self, BufRead, BufReader, Cursor, Read, Write},
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{any::Any, sync::Arc};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use gix_transport::{
     Protocol,
     client::blocking_io::http::{GetResponse, Http, PostBodyDataKind, PostResponse, Transport},
 };
-use ureq::{Agent, Body, http::Response};
+use ureq::Agent;
 use zeroize::Zeroizing;
 
-use super::super::{Credentials, FileUrls, GitError, Remote, RemoteUrl, remote::Scheme};
-use super::{Guard, chain, guard::Guarded, proxy, tls};
+use super::super::{Credentials, FileUrls, GitError, Remote, RemoteUrl, Tls, remote::Scheme};
+use super::{
+    Guard, chain,
+    exchange::{End, Exchange, Upload},
+    proxy,
+    requests::Requests,
+    tls,
+};
 
 const REDIRECTS: usize = 5;
 const HANDSHAKE: &str = "/info/refs?service=git-upload-pack";
@@ -25,7 +27,10 @@ pub(super) fn connect(remote: &Remote, guard: Arc<Guard>) -> Result<Transport<Cl
     let tls = match remote.url.scheme {
         Scheme::Https => tls::config(&remote.tls)?,
         // A redirect may lead from http to https.
-        _ => tls::config(&super::super::Tls::default())?,
+        _ => tls::config(&Tls {
+            ca: remote.tls.ca.clone(),
+            client: None,
+        })?,
     };
     let agent = Agent::config_builder()
         .http_status_as_error(false)
@@ -69,279 +74,6 @@ pub(super) struct Client {
     base: Option<String>,
 }
 
-struct Requests {
-    agent: Agent,
-    origin: RemoteUrl,
-    authorization: Option<Zeroizing<String>>,
-    guard: Arc<Guard>,
-}
-
-impl Requests {
-    fn send(&self, url: &str, headers: &[String], body: Option<&[u8]>) -> io::Result<Response<Body>> {
-        self.guard.check()?;
-        let target = RemoteUrl::parse(
-            url.split_once("?service").map_or(url, |(path, _)| path),
-            FileUrls::Refused,
-        )
-        .map_err(|error| self.guard.fail(error))?;
-        let mut all: Vec<(&str, &str)> = headers
-            .iter()
-            .filter_map(|line| line.split_once(':'))
-            .map(|(name, value)| (name, value.trim()))
-            .collect();
-        if let Some(authorization) = self
-            .authorization
-            .as_deref()
-            .filter(|_| same_origin(&target, &self.origin))
-        {
-            all.push(("Authorization", authorization));
-        }
-        let deadline = Some(self.guard.remaining());
-        let result = match body {
-            None => {
-                let request = self.agent.get(url).config().timeout_global(deadline).build();
-                all.iter()
-                    .fold(request, |request, (name, value)| request.header(*name, *value))
-                    .call()
-            }
-            Some(body) => {
-                let request = self.agent.post(url).config().timeout_global(deadline).build();
-                all.iter()
-                    .fold(request, |request, (name, value)| request.header(*name, *value))
-                    .send(body)
-            }
-        };
-        result.map_err(|error| self.failed(error))
-    }
-
-    fn failed(&self, error: ureq::Error) -> io::Error {
-        let url = self.origin.to_string();
-        let unreachable = |reason: String| GitError::Unreachable {
-            url: url.clone(),
-            reason,
-        };
-        let unverified = |reason: String| GitError::HostIdentity {
-            url: url.clone(),
-            reason: format!("{reason} (a private authority goes into 'ca.crt' of the Secret)"),
-        };
-        let cause = match error {
-            ureq::Error::Timeout(_) => self.guard.timed_out(),
-            ureq::Error::HostNotFound => unreachable("no such host".to_owned()),
-            ureq::Error::Io(error) if error.kind() == io::ErrorKind::TimedOut => self.guard.timed_out(),
-            ureq::Error::Io(error) => match error
-                .get_ref()
-                .and_then(|inner| inner.downcast_ref::<rustls::Error>())
-            {
-                Some(rustls::Error::InvalidCertificate(_)) => unverified(error.to_string()),
-                _ => unreachable(error.to_string()),
-            },
-            ureq::Error::Rustls(error) => unverified(error.to_string()),
-            ureq::Error::Tls(reason) => unverified(reason.to_owned()),
-            ureq::Error::Protocol(error) => GitError::Protocol {
-                url: url.clone(),
-                reason: error.to_string(),
-            },
-            error => unreachable(error.to_string()),
-        };
-        self.guard.fail(cause)
-    }
-
-    /// Turns a status that is not a success into its cause.
-    fn accept(&self, response: Response<Body>) -> io::Result<Response<Body>> {
-        let status = response.status();
-        let url = self.origin.to_string();
-        let sent = if self.authorization.is_some() {
-            "with the credentials of the Secret"
-        } else {
-            "without credentials"
-        };
-        let cause = match status.as_u16() {
-            200..=299 => return Ok(response),
-            401 | 403 => GitError::Authentication {
-                url,
-                reason: format!("the server answered {status} to a request {sent}"),
-            },
-            404 | 410 => GitError::NotFound {
-                url,
-                reason: format!("the server answered {status} to a request {sent}"),
-            },
-            407 => GitError::Unreachable {
-                url,
-                reason: "the proxy wants other credentials (407)".to_owned(),
-            },
-            429 | 500..=599 => GitError::Unreachable {
-                url,
-                reason: format!("the server answered {status}"),
-            },
-            _ => GitError::Protocol {
-                url,
-                reason: format!("the server answered {status}"),
-            },
-        };
-        Err(self.guard.fail(cause))
-    }
-
-    fn exchanged(&self, response: Response<Body>) -> Exchange {
-        let content_type = response
-            .headers()
-            .get("content-type")
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or("");
-        let headers = Cursor::new(format!("content-type: {content_type}\n").into_bytes());
-        let body = response.into_body().into_with_config().limit(u64::MAX).reader();
-        let body: Box<dyn Read + Send> = Box::new(Guarded {
-            inner: body,
-            guard: Arc::clone(&self.guard),
-        });
-        Exchange::Answered {
-            headers,
-            body: BufReader::with_capacity(64 * 1024, body),
-        }
-    }
-}
-
-fn same_origin(a: &RemoteUrl, b: &RemoteUrl) -> bool {
-    let port = |url: &RemoteUrl| {
-        url.port
-            .unwrap_or(if url.scheme == Scheme::Https { 443 } else { 80 })
-    };
-    a.scheme == b.scheme && a.host.eq_ignore_ascii_case(&b.host) && port(a) == port(b)
-}
-
-/// One request and its answer. A POST is sent when the answer is first read: its body is complete by then.
-enum Exchange {
-    Pending {
-        url: String,
-        headers: Vec<String>,
-        body: Vec<u8>,
-    },
-    Answered {
-        headers: Cursor<Vec<u8>>,
-        body: BufReader<Box<dyn Read + Send>>,
-    },
-    Failed,
-}
-
-/// The three ends that gitoxide wants of an exchange.
-pub(super) struct End {
-    exchange: Arc<Mutex<Exchange>>,
-    requests: Arc<Requests>,
-    part: Part,
-    buffer: Vec<u8>,
-    at: usize,
-}
-
-#[derive(Clone, Copy)]
-enum Part {
-    Headers,
-    Body,
-}
-
-impl End {
-    fn pair(requests: &Arc<Requests>, exchange: Exchange) -> (Self, Self, Arc<Mutex<Exchange>>) {
-        let exchange = Arc::new(Mutex::new(exchange));
-        let end = |part| Self {
-            exchange: Arc::clone(&exchange),
-            requests: Arc::clone(requests),
-            part,
-            buffer: Vec::new(),
-            at: 0,
-        };
-        (end(Part::Headers), end(Part::Body), Arc::clone(&exchange))
-    }
-
-    fn refill(&mut self) -> io::Result<()> {
-        let mut exchange = self.exchange.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Exchange::Pending { url, headers, body } = &*exchange {
-            let answer = self
-                .requests
-                .send(url, headers, Some(body))
-                .and_then(|response| self.requests.accept(response))
-                .map(|response| self.requests.exchanged(response));
-            match answer {
-                Ok(answer) => *exchange = answer,
-                Err(error) => {
-                    *exchange = Exchange::Failed;
-                    return Err(error);
-                }
-            }
-        }
-        self.buffer.clear();
-        self.at = 0;
-        match &mut *exchange {
-            Exchange::Answered { headers, .. } if matches!(self.part, Part::Headers) => {
-                headers.read_to_end(&mut self.buffer).map(|_| ())
-            }
-            Exchange::Answered { body, .. } => {
-                let chunk = body.fill_buf().map_err(|error| self.broken(error))?;
-                self.buffer.extend_from_slice(chunk);
-                let taken = chunk.len();
-                body.consume(taken);
-                Ok(())
-            }
-            Exchange::Pending { .. } | Exchange::Failed => Err(io::Error::other("the request failed before")),
-        }
-    }
-
-    fn broken(&self, error: io::Error) -> io::Error {
-        // ureq reports its deadline inside an I/O error.
-        let timed_out = error.kind() == io::ErrorKind::TimedOut
-            || error
-                .get_ref()
-                .and_then(|inner| inner.downcast_ref::<ureq::Error>())
-                .is_some_and(|inner| matches!(inner, ureq::Error::Timeout(_)));
-        if timed_out {
-            self.requests.guard.fail(self.requests.guard.timed_out())
-        } else {
-            error
-        }
-    }
-}
-
-impl BufRead for End {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if self.at >= self.buffer.len() {
-            self.refill()?;
-        }
-        Ok(self.buffer.get(self.at..).unwrap_or_default())
-    }
-
-    fn consume(&mut self, amount: usize) {
-        self.at += amount;
-    }
-}
-
-impl Read for End {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let chunk = self.fill_buf()?;
-        let count = chunk.len().min(out.len());
-        if let (Some(out), Some(chunk)) = (out.get_mut(..count), chunk.get(..count)) {
-            out.copy_from_slice(chunk);
-        }
-        self.consume(count);
-        Ok(count)
-    }
-}
-
-/// Collects the body of a POST: wants and haves, never more than a few kilobytes.
-pub(super) struct Upload(Arc<Mutex<Exchange>>);
-
-impl Write for Upload {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
-            Exchange::Pending { body, .. } => {
-                body.extend_from_slice(bytes);
-                Ok(bytes.len())
-            }
-            _ => Err(io::ErrorKind::BrokenPipe.into()),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 impl Http for Client {
     type Headers = End;
     type ResponseBody = End;
@@ -379,7 +111,7 @@ impl Http for Client {
                 .map_err(gix_error::Error::from_error)?;
         }
         let response = requests.accept(response).map_err(gix_error::Error::from_error)?;
-        let (headers, body, _) = End::pair(&requests, requests.exchanged(response));
+        let (headers, body, _) = End::pair(&requests, Exchange::answered(&requests, response));
         Ok(GetResponse { headers, body })
     }
 

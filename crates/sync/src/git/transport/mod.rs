@@ -1,9 +1,11 @@
 //! Connections to Git servers. Each is bounded by a [`Guard`] and reads no configuration of the user or the system.
 
+mod exchange;
 mod guard;
 mod http;
 mod process;
 mod proxy;
+mod requests;
 mod ssh;
 mod tls;
 

@@ -1,18 +1,24 @@
 //! Whom we trust over `https://`: the system's authorities and those of the Secret.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, TlsProvider, parse_pem};
 
 use super::super::{GitError, remote::Tls};
 
-/// TLS by rustls over aws-lc-rs, whatever else the process has chosen.
-pub(super) fn config(tls: &Tls) -> Result<TlsConfig, GitError> {
-    let mut authorities: Vec<Certificate<'static>> = rustls_native_certs::load_native_certs()
+/// The system's authorities, read once.
+static SYSTEM: LazyLock<Vec<Certificate<'static>>> = LazyLock::new(|| {
+    let found = rustls_native_certs::load_native_certs();
+    found
         .certs
         .iter()
         .map(|certificate| Certificate::from_der(certificate).to_owned())
-        .collect();
+        .collect()
+});
+
+/// TLS by rustls over aws-lc-rs, whatever else the process has chosen.
+pub(super) fn config(tls: &Tls) -> Result<TlsConfig, GitError> {
+    let mut authorities = SYSTEM.clone();
     if let Some(pem) = &tls.ca {
         authorities.extend(certificates(pem, "ca.crt")?);
     }
