@@ -16,10 +16,11 @@ use nix::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{binaries::Binaries, components::AUDIT_POLICY, pki};
+use crate::{binaries::Binaries, components::AUDIT_POLICY, control_plane::ControlPlane, pki};
 
 /// Everything a control plane writes. `down` leaves what is worth reading afterwards.
-const OURS: [&str; 7] = [
+const OURS: [&str; 8] = [
+    ControlPlane::WORK,
     "etcd",
     "pki",
     "bin",
