@@ -20,12 +20,20 @@ struct Generated {
 }
 
 /// The one list of generated files.
-const GENERATED: &[Generated] = &[Generated {
-    file: "docs/reference/crds/sync.yaml",
-    package: "plumbline-sync",
-    binary: "plumbline-sync",
-    arguments: &["crd"],
-}];
+const GENERATED: &[Generated] = &[
+    Generated {
+        file: "docs/reference/crds/sync.yaml",
+        package: "plumbline-sync",
+        binary: "plumbline-sync",
+        arguments: &["crd"],
+    },
+    Generated {
+        file: "docs/reference/sync-flags.txt",
+        package: "plumbline-sync",
+        binary: "plumbline-sync",
+        arguments: &["--help"],
+    },
+];
 
 pub(crate) fn run(sh: &Shell, args: &Args) -> anyhow::Result<()> {
     let mut stale = vec![];

@@ -19,16 +19,16 @@ pub struct ControllerArgs {
     #[arg(long, default_value = "/data", value_name = "DIR")]
     pub storage_path: PathBuf,
     /// Watch custom resources in all namespaces; false means only the one in RUNTIME_NAMESPACE
-    #[arg(long, default_value_t = true, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    #[arg(long, default_value_t = true, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub watch_all_namespaces: bool,
     /// Only reconcile custom resources with these labels (sharding)
     #[arg(long, default_value = "", value_name = "SELECTOR")]
     pub watch_label_selector: String,
     /// Refuse references to objects in other namespaces (Flux's default is false)
-    #[arg(long, default_value_t = true, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    #[arg(long, default_value_t = true, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub no_cross_namespace_refs: bool,
     /// Refuse remote bases in kustomize directories (Flux's default is false; there is no way to allow them yet)
-    #[arg(long, default_value_t = true, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    #[arg(long, default_value_t = true, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub no_remote_bases: bool,
     /// ServiceAccount to apply as where spec.serviceAccountName is not set
     #[arg(long, default_value = "", value_name = "NAME")]
@@ -52,7 +52,7 @@ pub struct ControllerArgs {
     #[arg(long, default_value = ":9440", value_name = "ADDRESS")]
     pub health_addr: String,
     /// Let one of several replicas work at a time
-    #[arg(long, default_value_t = false, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    #[arg(long, default_value_t = false, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub enable_leader_election: bool,
     /// Namespace of the Lease, and of the controller with --watch-all-namespaces=false
     #[arg(
