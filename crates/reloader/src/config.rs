@@ -38,6 +38,8 @@ pub enum ConfigError {
 pub struct Environment {
     /// `KUBERNETES_NAMESPACE`: work in this namespace only.
     pub kubernetes_namespace: Option<String>,
+    /// `RELOADER_DEPLOYMENT_NAME`.
+    pub deployment_name: Option<String>,
     /// `RELOADER_NAMESPACE`, else `POD_NAMESPACE`: where our own objects are.
     pub own_namespace: Option<String>,
     /// `POD_NAME`.
@@ -53,6 +55,7 @@ impl Environment {
         Self {
             kubernetes_namespace: variable("KUBERNETES_NAMESPACE"),
             own_namespace: variable("RELOADER_NAMESPACE").or_else(|| variable("POD_NAMESPACE")),
+            deployment_name: variable("RELOADER_DEPLOYMENT_NAME"),
             pod_name: variable("POD_NAME"),
             count_by_namespace: variable("METRICS_COUNT_BY_NAMESPACE"),
         }

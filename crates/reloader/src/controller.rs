@@ -13,7 +13,7 @@ use tokio::{sync::Notify, task::JoinSet};
 
 use crate::{
     act::Writer,
-    config::{Config, Namespaces},
+    config::{Cap, Config, Namespaces},
     decide::{self, Observed, Plan},
     digest::Keyer,
     error::Error,
@@ -58,6 +58,8 @@ struct State {
     index: Index,
     queue: Queue,
     memory: HashMap<WorkloadKey, Memory>,
+    // Workloads whose rollout is being written.
+    rolling: HashSet<WorkloadKey>,
     // Streams that have neither been listed nor failed yet.
     starting: HashSet<String>,
 }
@@ -93,6 +95,7 @@ impl Controller {
             index: Index::new(config.auto_all),
             queue: Queue::new(config.debounce),
             memory: HashMap::new(),
+            rolling: HashSet::new(),
             starting,
         };
         Self {
@@ -200,13 +203,16 @@ impl Controller {
             .get_or_create(&vec![("result", result.to_owned())])
             .inc();
         metrics.reconcile_duration.observe(start.elapsed().as_secs_f64());
-        self.state().queue.done(key, Instant::now());
+        let mut state = self.state();
+        state.rolling.remove(key);
+        state.queue.done(key, Instant::now());
+        drop(state);
         self.wake.notify_one();
     }
 
     // Everything but the clock and the lock is pure from here on.
     fn decide(&self, key: &WorkloadKey, now: Instant) -> Option<Step> {
-        let state = self.state();
+        let mut state = self.state();
         let workload = state.index.workload(key)?;
         if !state.index.allows(&key.namespace) {
             return None;
@@ -234,10 +240,8 @@ impl Controller {
             pause::Standing::Paused(rest) if plan == Plan::Nothing => return Some(Step::Wait(now + rest)),
             pause::Standing::Paused(_) | pause::Standing::Running => {}
         }
-        if matches!(plan, Plan::Roll { .. })
-            && !self.config.dry_run
-            && self.full(&state.index, workload, clock)
-        {
+        let rolls = matches!(plan, Plan::Roll { .. }) && !self.config.dry_run;
+        if rolls && self.full(&state, workload, clock) {
             self.reporter.skipped("max_rollouts");
             return Some(Step::Wait(now + CAP_PAUSE));
         }
@@ -247,13 +251,17 @@ impl Controller {
             now: clock,
             paused_at: &self.config.keys.paused_at,
         };
-        Step::new(&writing, workload, plan)
+        let step = Step::new(&writing, workload, plan);
+        if rolls {
+            state.rolling.insert(key.clone());
+        }
+        step
     }
 
-    // Whether as many rollouts are in progress as may be.
-    fn full(&self, index: &Index, workload: &Workload, now: Timestamp) -> bool {
+    // Whether as many rollouts are in progress as may be, those that are being written included.
+    fn full(&self, state: &State, workload: &Workload, now: Timestamp) -> bool {
         let cap = self.config.cap;
-        if cap.overall == 0 && cap.per_namespace == 0 {
+        if cap == Cap::default() {
             return false;
         }
         let in_progress = |other: &&Workload| {
@@ -264,9 +272,10 @@ impl Controller {
             let recent = since.is_some_and(|since| {
                 Duration::try_from(now.duration_since(since)).unwrap_or_default() < ROLLOUT_LIMIT
             });
-            other.key != workload.key && other.progress == Progress::Running && recent
+            let running = other.progress == Progress::Running && recent;
+            other.key != workload.key && (running || state.rolling.contains(&other.key))
         };
-        let running: Vec<_> = index.workloads().filter(in_progress).collect();
+        let running: Vec<_> = state.index.workloads().filter(in_progress).collect();
         let here = running
             .iter()
             .filter(|other| other.key.namespace == workload.key.namespace)

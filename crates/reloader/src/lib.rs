@@ -4,6 +4,7 @@
 //! `report` (events, metrics, alerts). The pure modules take the clock as an argument and know no client.
 
 pub mod act;
+pub mod alert;
 pub mod annotations;
 pub mod args;
 pub mod batch;
@@ -14,10 +15,12 @@ pub mod digest;
 pub mod error;
 pub mod explain;
 pub mod go;
+mod http;
 pub mod index;
 pub mod keys;
 pub mod keystore;
 pub mod kinds;
+mod meta_info;
 pub mod metrics;
 mod namespaces;
 mod observe;

@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use plumbline_common::events::{Kind, Note, Recorder};
 
 use crate::{
+    alert::Alerter,
     decide::{Change, Recorded},
     error::Error,
     metrics::Metrics,
@@ -25,6 +26,8 @@ pub struct Reporter {
     pub secrets: Recorder,
     /// Count by namespace too.
     pub by_namespace: bool,
+    /// Alerts, if they are on.
+    pub alerter: Option<Alerter>,
 }
 
 impl Reporter {
@@ -40,6 +43,11 @@ impl Reporter {
             format!("Rolled because {} changed", told(changes)),
         );
         self.executed(workload, "true");
+        if let Some(alerter) = &self.alerter {
+            for change in changes {
+                alerter.rolled(&change.source, &workload.key);
+            }
+        }
         self.action(workload, "success", took);
     }
 

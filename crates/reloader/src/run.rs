@@ -20,11 +20,13 @@ use plumbline_common::{
 use prometheus_client::registry::Registry;
 
 use crate::{
+    alert::{Alerter, Alerts},
     args::{Cli, Command, Flags},
     config::{Config, Environment, Namespaces},
     controller::{Controller, scopes},
     keystore,
     kinds::WorkloadKind,
+    meta_info,
     metrics::Metrics,
     namespaces, observe,
     report::Reporter,
@@ -58,6 +60,7 @@ async fn controller(flags: &Flags) -> anyhow::Result<()> {
     let client = client::connect(&options, USER_AGENT).await?;
     let own_namespace = environment
         .own_namespace
+        .clone()
         .unwrap_or_else(|| client.default_namespace().to_owned());
     let keyer = keystore::keyer(client.clone(), &own_namespace).await?;
 
@@ -75,12 +78,20 @@ async fn controller(flags: &Flags) -> anyhow::Result<()> {
     let (secrets, sending_for_secrets) = Recorder::new(client.clone(), "reloader-secrets");
     tokio::spawn(sending_for_config_maps);
     tokio::spawn(sending_for_secrets);
+    let alerter = Alerts::from_variables(environment_variable).map(|alerts| {
+        let (alerter, sending) = Alerter::new(alerts);
+        tokio::spawn(sending);
+        alerter
+    });
+    let by_namespace = config.count_by_namespace;
     let reporter = Reporter {
         metrics,
         config_maps,
         secrets,
-        by_namespace: config.count_by_namespace,
+        by_namespace,
+        alerter,
     };
+    meta_info::publish(&client, &environment, flags).await;
     let controller = Arc::new(Controller::new(config, keyer, runner, client.clone(), reporter));
 
     follow(&controller, &mut supervisor);
@@ -181,6 +192,10 @@ fn warn_of_missing(flags: &Flags) {
     for (flag, _) in missing.into_iter().filter(|(_, asked)| *asked) {
         tracing::error!(flag, "is not supported yet and has no effect");
     }
+}
+
+fn environment_variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 fn log_level(level: &str) -> &str {

@@ -83,7 +83,7 @@ impl Bench {
     }
 
     pub(crate) fn spawn(&self, kubeconfig: &std::path::Path, arguments: &[&str]) -> anyhow::Result<Reloader> {
-        self.spawn_named(kubeconfig, "reloader-0", arguments)
+        self.spawn_with(kubeconfig, &[("POD_NAME", "reloader-0")], arguments)
     }
 
     /// Starts a replica with a Pod's name, and does not wait for it.
@@ -91,6 +91,16 @@ impl Bench {
         &self,
         kubeconfig: &std::path::Path,
         pod: &str,
+        arguments: &[&str],
+    ) -> anyhow::Result<Reloader> {
+        self.spawn_with(kubeconfig, &[("POD_NAME", pod)], arguments)
+    }
+
+    /// Starts the binary with these variables, and does not wait for it.
+    pub(crate) fn spawn_with(
+        &self,
+        kubeconfig: &std::path::Path,
+        variables: &[(&str, &str)],
         arguments: &[&str],
     ) -> anyhow::Result<Reloader> {
         let number = std::fs::read_dir(self.world.dir())?.count();
@@ -102,7 +112,7 @@ impl Bench {
             .arg(format!("--kubeconfig={}", kubeconfig.display()))
             .args(arguments)
             .env("POD_NAMESPACE", self.world.namespace())
-            .env("POD_NAME", pod)
+            .envs(variables.iter().copied())
             .env_remove("KUBECONFIG")
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -1,6 +1,7 @@
 //! The real binary against a real API server, one namespace a test.
 
 mod adoption;
+mod alerts;
 mod annotations;
 mod batch;
 mod harness;

@@ -186,3 +186,55 @@ async fn a_flapping_secret_is_held_and_told() -> anyhow::Result<()> {
     assert_eq!(bench.count("Deployment", "web").await?, 4);
     Ok(())
 }
+
+#[tokio::test]
+async fn no_more_rollouts_are_in_progress_than_allowed() -> anyhow::Result<()> {
+    let bench = Bench::new().await?;
+    bench.config_map("app", "v1").await?;
+    let names = ["a", "b", "c"];
+    for name in names {
+        bench.create(workload("Deployment", name, &[AUTO])).await?;
+    }
+    let _reloader = bench.start(&["--debounce=0s", "--max-rollouts=1"]).await?;
+    for name in names {
+        bench.adopted("Deployment", name, &["cm/app"]).await?;
+    }
+    bench.set("ConfigMap", "app", "v2").await?;
+    // There is no node: a rollout goes on until its Deployment wants no pods.
+    for done in 1..=names.len() {
+        let rolled = rolled_of(&bench, &names, done).await?;
+        tokio::time::sleep(crate::harness::QUIET).await;
+        assert_eq!(rolled_of(&bench, &names, done).await?, rolled, "one at a time");
+        for name in rolled {
+            bench
+                .merge("Deployment", &name, json!({"spec": {"replicas": 0}}))
+                .await?;
+        }
+    }
+    Ok(())
+}
+
+// Waits until so many were rolled, and fails if more were.
+async fn rolled_of(bench: &Bench, names: &[&str], wanted: usize) -> anyhow::Result<Vec<String>> {
+    let rolled = plumbline_testkit::wait_for("rollouts", crate::harness::LIMIT, async || {
+        let mut rolled = Vec::new();
+        for name in names {
+            if bench
+                .count("Deployment", name)
+                .await
+                .map_err(|error| error.to_string())?
+                == 1
+            {
+                rolled.push((*name).to_owned());
+            }
+        }
+        if rolled.len() < wanted {
+            Err(format!("{rolled:?}"))
+        } else {
+            Ok(rolled)
+        }
+    })
+    .await?;
+    anyhow::ensure!(rolled.len() == wanted, "{rolled:?} instead of {wanted}");
+    Ok(rolled)
+}
