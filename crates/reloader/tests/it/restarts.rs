@@ -69,7 +69,10 @@ async fn a_restart_with_nothing_changed_writes_nothing() -> anyhow::Result<()> {
         .filter(|((verb, _), _)| verb == "list")
         .map(|(_, count)| count)
         .sum();
-    assert_eq!(lists, 8, "one list a kind and one of the copies of Jobs: {verbs:?}");
+    assert_eq!(
+        lists, 8,
+        "one list a kind and one of the copies of Jobs: {verbs:?}"
+    );
     Ok(())
 }
 
