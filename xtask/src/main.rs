@@ -5,6 +5,7 @@
     reason = "a program for people at a terminal"
 )]
 
+mod bench;
 mod cluster;
 mod codegen;
 mod demo;
@@ -20,6 +21,9 @@ use xshell::Shell;
 #[derive(Parser)]
 #[command(name = "cargo xtask", version, arg_required_else_help = true)]
 enum Verb {
+    /// Measure what Plumbline costs, beside the goals
+    #[command(subcommand)]
+    Bench(bench::Subject),
     /// Start or stop a real Kubernetes control plane
     #[command(subcommand)]
     Cluster(cluster::Command),
@@ -46,6 +50,7 @@ fn main() -> ExitCode {
 fn run(verb: Verb) -> anyhow::Result<()> {
     let sh = Shell::new()?;
     match verb {
+        Verb::Bench(subject) => bench::run(&at_root(&sh), &subject),
         // A cluster's directory is relative to where the command is called.
         Verb::Cluster(command) => cluster::run(&command),
         Verb::Codegen(args) => codegen::run(&at_root(&sh), &args),

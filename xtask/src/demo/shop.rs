@@ -95,8 +95,11 @@ async fn remove(stage: &Stage, timeline: &mut Timeline) -> anyhow::Result<()> {
 
 async fn drift(stage: &Stage, timeline: &mut Timeline) -> anyhow::Result<()> {
     let before = deployments(stage).get("web").await?.metadata.generation;
-    let since = timeline.action("kubectl scale deployment web --replicas=5, past Git");
-    stage.kubectl(&["-n", "shop", "scale", "deployment", "web", "--replicas=5"], "")?;
+    let since = timeline.action("kubectl edit deployment web: 5 replicas, past Git");
+    stage.edit(
+        &["-n", "shop", "deployment", "web"],
+        "s/  replicas: 2/  replicas: 5/",
+    )?;
     wait_for("the Deployment to be corrected", PATIENCE, async || {
         let found = deployments(stage)
             .get("web")

@@ -2,7 +2,7 @@
 
 use std::{fs, path::PathBuf, process::Command, time::Duration};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use kube::{
     Api, Client,
     api::{ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams},
@@ -157,6 +157,25 @@ impl Stage {
     /// Runs the real kubectl.
     pub(crate) fn kubectl(&self, arguments: &[&str], input: &str) -> anyhow::Result<String> {
         plumbline_testkit::kubectl(self.plane.dir(), "", arguments, input)
+    }
+
+    /// Runs `kubectl edit` as a person would, with sed at the keyboard.
+    pub(crate) fn edit(&self, arguments: &[&str], script: &str) -> anyhow::Result<()> {
+        let output = Command::new(self.plane.dir().join("bin/kubectl"))
+            .arg("--kubeconfig")
+            .arg(self.plane.kubeconfig())
+            .arg("edit")
+            .args(arguments)
+            .env("KUBE_EDITOR", format!("sed -i '{script}'"))
+            .output()
+            .context("cannot start kubectl")?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        ensure!(
+            output.status.success() && said.contains("edited"),
+            "kubectl edit failed: {said}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(())
     }
 
     /// Adds the end of the syncer's log to an error.
