@@ -337,3 +337,41 @@ async fn the_message_follows_the_failure() {
         .await;
     assert!(message.contains("would inject a sealing key"), "{message}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn templates_are_rendered_and_their_errors_keep_secrets() {
+    let place = Place::new().await;
+    let unsealer = place.start(&[]).await;
+    let mut sealed = unsealer
+        .seal("a", Scope::Strict, &[("user", "admin"), ("password", "hunter2")])
+        .await;
+    sealed["spec"]["template"] = json!({"data": {
+        "url": "postgres://{{ .user }}:{{ .password | urlquery }}@db", "user": "not this",
+        "config.json": "{{ dict \"p\" .password | toJson }}",
+    }});
+    place.apply(sealed.clone()).await;
+    let secret = place.secret("a", |_| true).await;
+    assert_eq!(item(&secret, "url"), Some("postgres://admin:hunter2@db"));
+    assert_eq!(item(&secret, "config.json"), Some("{\"p\":\"hunter2\"}"));
+    assert_eq!(item(&secret, "user"), Some("admin"));
+    for (generation, template) in [
+        (2, "{{ fail .password }}"),
+        (3, "{{ .password.x }}"),
+        (4, "{{ mustFromJson .password }}"),
+        (5, "{{ range until 2000000000 }}{{ end }}"),
+    ] {
+        sealed["spec"]["template"]["data"] = json!({"x": template});
+        place.apply(sealed.clone()).await;
+        let message = place
+            .status("a", |object| object.metadata.generation == Some(generation))
+            .await;
+        assert!(
+            message.starts_with("spec.template.data: template: x: "),
+            "{message}"
+        );
+        assert!(!message.contains("hunter2"), "{message}");
+    }
+    let message = place.event("a", "ErrUnsealFailed").await.message.unwrap();
+    assert!(!message.contains("hunter2"), "{message}");
+    assert!(!unsealer.log().contains("hunter2"));
+}
