@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -34,8 +34,10 @@ use crate::{
         live::{Live, Owner},
         watch::Watches,
     },
+    inventory,
     manifest::{Desired, ParseCache},
     metrics::Metrics,
+    object::ObjectId,
     reconcile,
     report::About,
     source::{SourceKey, Sources},
@@ -73,6 +75,8 @@ pub struct Context {
     pub parked: Mutex<HashSet<Owner>>,
     /// How often the API server may have got new kinds.
     pub kinds_news: std::sync::atomic::AtomicU64,
+    /// All Kustomizations, once the controller runs.
+    pub store: OnceLock<Store<Kustomization>>,
     /// Clients that act as ServiceAccounts.
     pub impersonated: Mutex<HashMap<String, Client>>,
 }
@@ -104,7 +108,7 @@ pub enum CrossNamespace {
 }
 
 /// What is remembered of a Kustomization between looks.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub struct Memory {
     /// The object this is about; another uid is another object.
     pub uid: Option<String>,
@@ -118,6 +122,10 @@ pub struct Memory {
     pub waiting_since: Option<Instant>,
     /// The last request to reconcile now that was seen.
     pub requested: Option<String>,
+    /// Its objects are gone and so is our finalizer: there is nothing to remember.
+    pub finished: bool,
+    /// When the API server's kinds were last asked for because some were unknown.
+    pub kinds_asked_at: Option<Instant>,
     /// How often the API server's kinds had been asked for when objects were last parked.
     pub kinds_asked: Option<u64>,
 }
@@ -199,6 +207,8 @@ pub async fn run(
     let controller =
         Controller::new(api, config).with_config(controller::Config::default().concurrency(concurrency));
     let store = controller.store();
+    // `Err`: it is set already, which only a second controller in one context could do.
+    drop(context.store.set(store.clone()));
     let by_source = {
         let store = store.clone();
         changed.flat_map(move |key| futures::stream::iter(users_of(&store, &key)))
@@ -263,22 +273,23 @@ async fn reconcile_one(object: Arc<Kustomization>, context: Arc<Context>) -> Res
         step.reconcile(&mut memory).await
     };
     memory.requested = requested;
-    // What was done is remembered also when a later step failed.
-    context.remember(&owner, memory);
+    if !memory.finished {
+        // What was done is remembered also when a later step failed.
+        context.remember(&owner, memory);
+    }
     result
 }
 
 impl Context {
     fn recall(&self, owner: &Owner, uid: Option<String>) -> Memory {
         let mut all = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        let memory = all.entry(owner.clone()).or_default();
-        if memory.uid != uid {
-            *memory = Memory {
+        match all.remove(owner) {
+            Some(memory) if memory.uid == uid => memory,
+            _ => Memory {
                 uid,
                 ..Memory::default()
-            };
+            },
         }
-        memory.clone()
     }
 
     fn remember(&self, owner: &Owner, memory: Memory) {
@@ -301,6 +312,20 @@ impl Context {
         self.live.forget_owner(owner);
         self.metrics
             .forget("Kustomization", &owner.name, &owner.namespace);
+    }
+
+    /// Whether a Kustomization exists that has the object in its inventory.
+    pub fn claims(&self, owner: &Owner, id: &ObjectId) -> bool {
+        let reference = ObjectRef::new(&owner.name).within(&owner.namespace);
+        let Some(object) = self.store.get().and_then(|store| store.get(&reference)) else {
+            return false;
+        };
+        let id = inventory::encode(id);
+        let inventory = object
+            .status
+            .as_ref()
+            .and_then(|status| status.inventory.as_ref());
+        inventory.is_some_and(|inventory| inventory.entries.iter().any(|entry| entry.id == id))
     }
 
     /// Notes whether a Kustomization has objects that wait for their kind.

@@ -1,7 +1,7 @@
 //! What a Kustomization wants (from Git) and what it has (from the cluster), without changing either.
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
     time::Instant,
 };
@@ -146,10 +146,21 @@ pub fn unknown_kinds<'a>(desired: &'a Desired, kinds: &Kinds) -> HashSet<&'a Gvk
     wanted
 }
 
+/// What is known of the cluster without asking it.
+pub struct Cluster<'a> {
+    /// Kinds that are served.
+    pub kinds: &'a Kinds,
+    /// What is known of objects.
+    pub live: &'a Live,
+    /// The other Kustomization that has the object, if one does.
+    pub claimed: &'a (dyn Fn(&ObjectId) -> Option<Owner> + Sync),
+}
+
 /// Places every wanted object in the cluster and asks what it needs. No request is made.
-pub fn place(desired: &Desired, overlay: &Overlay, kinds: &Kinds, live: &Live, now: Instant) -> Observation {
+pub fn place(desired: &Desired, overlay: &Overlay, cluster: &Cluster<'_>, now: Instant) -> Observation {
+    let (kinds, live) = (cluster.kinds, cluster.live);
     let overlay_digest = overlay_digest(overlay);
-    let mut found: std::collections::HashMap<&Gvk, Option<Arc<Kind>>> = std::collections::HashMap::new();
+    let mut found: HashMap<&Gvk, Option<Arc<Kind>>> = HashMap::new();
     let mut seen = Observation::default();
     for (index, wanted) in desired.objects.iter().enumerate() {
         let kind = found
@@ -188,6 +199,17 @@ pub fn place(desired: &Desired, overlay: &Overlay, kinds: &Kinds, live: &Live, n
             kind: wanted.gvk.kind.clone(),
             name: wanted.name.clone(),
         };
+        if let Some(other) = (cluster.claimed)(&id) {
+            seen.problems.push(Problem {
+                at: wanted.origin.to_string(),
+                message: format!(
+                    "{id} belongs to the Kustomization {}/{}, which keeps it: remove it from one of the two",
+                    other.namespace, other.name
+                ),
+            });
+            seen.unplaced.insert(unplaced);
+            continue;
+        }
         let content = combine(&wanted.digest, &overlay_digest);
         let need = live.need(&id, &content, now);
         let stage = order::stage(&wanted.gvk);

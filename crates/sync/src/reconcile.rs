@@ -17,6 +17,7 @@ use crate::{
     decide::{self, Plan, Prune},
     inventory::{self, Inventory},
     manifest::{Desired, Problem},
+    object::ObjectId,
     observe::{self, Observation},
     prune::{self, Removal},
     report::{self, About},
@@ -202,8 +203,12 @@ impl Step<'_> {
         let asked = kinds.asked().await;
         let known = memory.kinds_asked.unwrap_or_default();
         let news = self.context.kinds_news.load(std::sync::atomic::Ordering::Relaxed);
-        if asked == 0 || known < news || memory.requested.as_deref() != self.about.requested {
+        // Kinds that come with an APIService announce themselves by nothing: they are asked for at the retry interval.
+        let retry = controller::retry_interval(&self.object.spec);
+        let long_ago = memory.kinds_asked_at.is_none_or(|at| at.elapsed() >= retry);
+        if asked == 0 || known < news || long_ago || memory.requested.as_deref() != self.about.requested {
             kinds.refresh_since(asked).await.map_err(Error::Discovery)?;
+            memory.kinds_asked_at = Some(Instant::now());
         }
         memory.kinds_asked = Some(news);
         Ok(())
@@ -219,7 +224,16 @@ impl Step<'_> {
         let (context, spec, owner) = (self.context, &self.object.spec, self.owner);
         self.learn_kinds(memory, desired).await?;
         let overlay = observe::overlay(owner, spec);
-        let seen = observe::place(desired, &overlay, &context.kinds, &context.live, Instant::now());
+        let claimed = |id: &ObjectId| {
+            let other = context.live.owner(id).filter(|other| other != owner)?;
+            context.claims(&other, id).then_some(other)
+        };
+        let cluster = observe::Cluster {
+            kinds: &context.kinds,
+            live: &context.live,
+            claimed: &claimed,
+        };
+        let seen = observe::place(desired, &overlay, &cluster, Instant::now());
         let (inventory, unreadable) = inventory::read(old.inventory.as_ref());
         let plan = decide::decide(&decide::Observed {
             candidates: &seen.candidates,
@@ -290,7 +304,7 @@ impl Step<'_> {
         artifact: &Arc<Artifact>,
         inventory: &Inventory,
         overlay: &crate::manifest::Overlay,
-    ) -> Result<(act::Outcome, BTreeMap<crate::object::ObjectId, Removal>), Error> {
+    ) -> Result<(act::Outcome, BTreeMap<ObjectId, Removal>), Error> {
         let (context, spec, owner) = (self.context, &self.object.spec, self.owner);
         let client = context.client_for(spec, &owner.namespace)?;
         let tools = act::Tools {
@@ -331,7 +345,7 @@ impl Step<'_> {
         desired: &Desired,
         artifact: &'r Artifact,
         outcome: &act::Outcome,
-        removals: &BTreeMap<crate::object::ObjectId, Removal>,
+        removals: &BTreeMap<ObjectId, Removal>,
     ) -> report::Result<'r> {
         let mut build: Vec<Problem> = desired
             .unreadable
@@ -407,7 +421,7 @@ impl Step<'_> {
         old: &KustomizationStatus,
         new: &KustomizationStatus,
         outcome: &act::Outcome,
-        removals: &BTreeMap<crate::object::ObjectId, Removal>,
+        removals: &BTreeMap<ObjectId, Removal>,
         revision: &str,
     ) {
         if let Some(changes) = report::changes(&outcome.applied, removals) {
@@ -565,6 +579,7 @@ impl Step<'_> {
             .collect();
         context.write_finalizers(self.object, finalizers).await?;
         context.forget(owner);
+        memory.finished = true;
         Ok(Action::await_change())
     }
 }
@@ -598,7 +613,7 @@ fn inventory_after(
     before: &Inventory,
     seen: &Observation,
     outcome: &act::Outcome,
-    removals: &BTreeMap<crate::object::ObjectId, Removal>,
+    removals: &BTreeMap<ObjectId, Removal>,
 ) -> Inventory {
     let mut after = base.clone();
     for candidate in &seen.candidates {

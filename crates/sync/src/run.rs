@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -158,6 +158,7 @@ impl Controllers {
             memory: Mutex::default(),
             parked: Mutex::default(),
             kinds_news: AtomicU64::new(0),
+            store: OnceLock::new(),
             impersonated: Mutex::new(HashMap::new()),
         });
         let (crd_news, news) = mpsc::unbounded_channel();

@@ -101,6 +101,11 @@ impl Live {
             .map_or(Need::First, |tracked| tracked.need(content, now))
     }
 
+    /// The Kustomization that the object belongs to as far as is known: who applied it, or whose labels it carries.
+    pub fn owner(&self, id: &ObjectId) -> Option<Owner> {
+        self.lock().get(id)?.owner.clone()
+    }
+
     /// What is known of the object before an apply.
     pub fn before(&self, id: &ObjectId) -> Before {
         let all = self.lock();

@@ -48,6 +48,37 @@ pub enum RequestError {
     Unavailable(String),
 }
 
+impl RequestError {
+    /// The API server quotes what it refuses. Of a Secret that must not reach a condition, an event or a log.
+    fn without_values(self) -> Self {
+        match self {
+            Self::Refused { code, message } => Self::Refused {
+                code,
+                message: without_values(&message),
+            },
+            Self::Unavailable(message) => Self::Unavailable(without_values(&message)),
+            other => other,
+        }
+    }
+}
+
+fn without_values(message: &str) -> String {
+    const QUOTED: [&str; 4] = [
+        "Invalid value: ",
+        ", got ",
+        "unable to parse ",
+        "illegal base64 data",
+    ];
+    let cut = QUOTED
+        .iter()
+        .filter_map(|mark| message.find(mark).map(|at| at + mark.len()))
+        .min();
+    match cut.and_then(|at| message.get(..at)) {
+        Some(kept) => format!("{kept}[the rest may quote the Secret and is left out]"),
+        None => message.to_owned(),
+    }
+}
+
 /// What a write answered.
 #[derive(Debug)]
 pub struct Written {
@@ -65,7 +96,9 @@ pub async fn apply(
     body: &Value,
 ) -> Result<Written, RequestError> {
     let params = PatchParams::apply(MANAGER).force().validation_strict();
-    patch(client, kind, id, &params, &Patch::Apply(body)).await
+    let applied = patch(client, kind, id, &params, &Patch::Apply(body)).await;
+    let is_secret = id.kind == "Secret" && id.group.is_empty();
+    applied.map_err(|error| if is_secret { error.without_values() } else { error })
 }
 
 /// JSON merge patch, as field manager `manager`.
@@ -231,5 +264,27 @@ fn failure(status: StatusCode, body: &[u8]) -> RequestError {
         409 => RequestError::Conflict(message),
         429 | 500..=599 | 401 => RequestError::Unavailable(message),
         code => RequestError::Refused { code, message },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_quoted_of_a_secret_is_left_out() {
+        let message = r#"Secret "a" is invalid: type: Invalid value: "hunter2": field is immutable"#;
+        let RequestError::Refused { message, .. } = (RequestError::Refused {
+            code: 422,
+            message: message.into(),
+        })
+        .without_values() else {
+            panic!("the class changed");
+        };
+        assert!(
+            message.starts_with(r#"Secret "a" is invalid: type: Invalid value: ["#)
+                && !message.contains("hunter2")
+        );
+        assert_eq!(without_values("secrets is forbidden"), "secrets is forbidden");
     }
 }
