@@ -1,0 +1,152 @@
+//! `cargo xtask bench`: what Plumbline costs, measured on a real control plane. Not a timed test: the goals hold
+//! on a quiet machine, and wall times mean most as ratios within one run.
+
+mod bare;
+mod cold;
+mod figures;
+mod requests;
+mod stage;
+mod steady;
+mod syncer;
+mod values;
+
+use std::{os::unix::process::CommandExt as _, process::Command};
+
+use anyhow::{Context as _, bail};
+use plumbline_testkit::{Leash, target_dir};
+use xshell::{Shell, cmd};
+
+use self::{figures::Figures, stage::Stage, syncer::Syncer};
+
+/// What to measure.
+#[derive(clap::Subcommand)]
+pub(crate) enum Subject {
+    /// Objects applied, nothing changed, one file changed, drift, memory
+    Sync(Args),
+}
+
+/// How to measure.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Exit with an error when a goal is missed
+    #[arg(long)]
+    check: bool,
+    /// Fewer rounds, 2,000 objects instead of 10,000, 10 s instead of 60: for a first look, without goals of size
+    #[arg(long)]
+    quick: bool,
+}
+
+/// How much is measured.
+#[derive(Clone, Copy)]
+pub(crate) struct Scale {
+    /// Objects of the small Kustomizations.
+    small: usize,
+    /// How many small Kustomizations are applied, one after the other.
+    rounds: usize,
+    /// Objects of the large Kustomization.
+    large: usize,
+    /// How long nothing changes, in seconds.
+    quiet: u64,
+    /// How often one file changes.
+    pushes: usize,
+    /// How many objects are edited, and as many are deleted.
+    drifts: usize,
+}
+
+const FULL: Scale = Scale {
+    small: 1_000,
+    rounds: 5,
+    large: 10_000,
+    quiet: 60,
+    pushes: 9,
+    drifts: 100,
+};
+const QUICK: Scale = Scale {
+    small: 1_000,
+    rounds: 1,
+    large: 2_000,
+    quiet: 10,
+    pushes: 3,
+    drifts: 20,
+};
+
+pub(crate) fn run(sh: &Shell, subject: &Subject) -> anyhow::Result<()> {
+    let Subject::Sync(args) = subject;
+    if cfg!(debug_assertions) {
+        return Err(again_in_release(sh, args));
+    }
+    println!("building plumbline-sync (release)");
+    let build = cmd!(
+        sh,
+        "cargo build --release --package plumbline-sync --bin plumbline-sync"
+    );
+    if !Leash::new()?.run(&mut build.quiet().into())?.success() {
+        bail!("plumbline-sync does not build: see above");
+    }
+    let scale = if args.quick { QUICK } else { FULL };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    let figures = runtime.block_on(sync(scale))?;
+    println!("\n{figures}");
+    let path = target_dir().join("bench").join("sync.json");
+    figures.save(&path)?;
+    println!("written to {}", path.display());
+    match figures.missed() {
+        0 => println!("every goal is met"),
+        missed if args.check => bail!("{missed} goal(s) missed: see the table"),
+        missed => println!("{missed} goal(s) missed"),
+    }
+    Ok(())
+}
+
+/// The bare client beside which the syncer is measured must be as fast as it can be: the debug build of this
+/// program becomes the release build of itself. Returns only when that fails.
+fn again_in_release(sh: &Shell, args: &Args) -> anyhow::Error {
+    println!("building the bench (release)");
+    let mut command = Command::new("cargo");
+    command
+        .args([
+            "run",
+            "--quiet",
+            "--release",
+            "--package",
+            "xtask",
+            "--",
+            "bench",
+            "sync",
+        ])
+        .current_dir(sh.current_dir())
+        .args(args.check.then_some("--check"))
+        .args(args.quick.then_some("--quick"));
+    anyhow::Error::new(command.exec()).context("cannot start cargo")
+}
+
+async fn sync(scale: Scale) -> anyhow::Result<Figures> {
+    let mut figures = Figures::default();
+    println!("starting a control plane, and committing the manifests");
+    let stage = Stage::set_up(&scale)?;
+    let client = plumbline_testkit::client(&stage.plane.kubeconfig(), "plumbline-bench").await?;
+    stage.follow_repository(&client).await?;
+
+    let syncer = Syncer::start(&stage.plane)?;
+    let measured = async {
+        syncer.idle(&mut figures).await?;
+        cold::small(&stage, &client, &syncer, &scale, &mut figures).await
+    };
+    measured.await.with_context(|| syncer.last_words())?;
+    drop(syncer);
+
+    // A new process, so that its peak of memory is its own.
+    let syncer = Syncer::start(&stage.plane)?;
+    let measured = async {
+        cold::large(&stage, &client, &syncer, &scale, &mut figures).await?;
+        steady::quiet(&stage, &scale, &mut figures).await?;
+        steady::pushes(&stage, &client, &scale, &mut figures).await?;
+        steady::drift(&client, &scale, &mut figures).await?;
+        syncer.peak_after_everything(&scale, &mut figures)
+    };
+    measured.await.with_context(|| syncer.last_words())?;
+    Ok(figures)
+}
