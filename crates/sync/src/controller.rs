@@ -1,168 +1,30 @@
 //! The controller of Kustomizations: observe → decide → act → report.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use futures::{Stream, StreamExt as _};
 use k8s_openapi::jiff::Timestamp;
 use kube::{
-    Api, Client, Config, ResourceExt as _,
-    api::{Patch, PatchParams},
-    core::Resource as _,
+    Api, ResourceExt as _,
     runtime::{
         controller::{self, Action, Controller},
         reflector::{ObjectRef, Store},
         watcher,
     },
 };
-use plumbline_common::{
-    duration,
-    events::{self, Recorder},
-    shutdown::Stopping,
-};
-use serde_json::json;
-use tokio::sync::Semaphore;
+use plumbline_common::{duration, shutdown::Stopping};
 
 use crate::{
-    api::{FINALIZER, Kustomization, KustomizationSpec, KustomizationStatus, REQUESTED_AT},
-    cluster::{
-        fields::MANAGER,
-        kinds::Kinds,
-        live::{Live, Owner},
-        watch::Watches,
-    },
-    inventory,
-    manifest::{Desired, ParseCache},
-    metrics::Metrics,
-    object::ObjectId,
+    api::{FINALIZER, Kustomization, KustomizationSpec, REQUESTED_AT},
+    cluster::live::Owner,
+    context::{Context, Error},
     reconcile,
     report::About,
-    source::{SourceKey, Sources},
-    status,
+    source::SourceKey,
 };
-
-/// Bound on writing a status or a finalizer.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// What the controller works with.
-pub struct Context {
-    /// The Kubernetes API as ourselves.
-    pub client: Client,
-    /// How to reach it as somebody else.
-    pub config: Config,
-    /// What has been fetched.
-    pub sources: Arc<Sources>,
-    /// Kinds that are served.
-    pub kinds: Arc<Kinds>,
-    /// What is known of applied objects.
-    pub live: Arc<Live>,
-    /// Watches on their kinds.
-    pub watches: Watches,
-    /// Requests in flight that apply objects.
-    pub in_flight: Semaphore,
-    /// Where events go.
-    pub recorder: Recorder,
-    /// Durations.
-    pub metrics: Metrics,
-    /// The flags.
-    pub settings: Settings,
-    /// What is remembered of each Kustomization.
-    pub memory: Mutex<HashMap<Owner, Memory>>,
-    /// Kustomizations with objects whose kind is not served.
-    pub parked: Mutex<HashSet<Owner>>,
-    /// How often the API server may have got new kinds.
-    pub kinds_news: std::sync::atomic::AtomicU64,
-    /// All Kustomizations, once the controller runs.
-    pub store: OnceLock<Store<Kustomization>>,
-    /// Clients that act as ServiceAccounts.
-    pub impersonated: Mutex<HashMap<String, Client>>,
-}
-
-/// The flags that matter here.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Requests in flight of one Kustomization.
-    pub concurrency: usize,
-    /// Spread of the intervals in percent.
-    pub jitter: u8,
-    /// Share of an inventory that may go without confirmation, in percent.
-    pub budget: u8,
-    /// Whether references to other namespaces are refused.
-    pub cross_namespace: CrossNamespace,
-    /// ServiceAccount to act as where none is given; empty for our own.
-    pub default_service_account: String,
-    /// Field managers to take over.
-    pub override_managers: Vec<String>,
-}
-
-/// Whether a Kustomization may use a source of another namespace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CrossNamespace {
-    /// The default.
-    Refused,
-    /// As Flux's default.
-    Allowed,
-}
-
-/// What is remembered of a Kustomization between looks.
-#[derive(Default)]
-pub struct Memory {
-    /// The object this is about; another uid is another object.
-    pub uid: Option<String>,
-    /// The status as we last wrote it: newer than what the watch shows.
-    pub status: Option<KustomizationStatus>,
-    /// What Git wants, and what it was loaded for.
-    pub desired: Option<(LoadKey, Arc<Desired>)>,
-    /// Parsed files.
-    pub cache: Arc<Mutex<ParseCache>>,
-    /// Since when its source has been unknown.
-    pub waiting_since: Option<Instant>,
-    /// The last request to reconcile now that was seen.
-    pub requested: Option<String>,
-    /// Its objects are gone and so is our finalizer: there is nothing to remember.
-    pub finished: bool,
-    /// When the API server's kinds were last asked for because some were unknown.
-    pub kinds_asked_at: Option<Instant>,
-    /// How often the API server's kinds had been asked for when objects were last parked.
-    pub kinds_asked: Option<u64>,
-}
-
-/// What a set of manifests was loaded for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LoadKey {
-    /// Revision of the source.
-    pub revision: String,
-    /// `spec.path`.
-    pub path: String,
-    /// `spec.ignore` of the source.
-    pub ignore: Option<String>,
-}
-
-/// An error that the condition of the object cannot carry, because it could not be written.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The API server did not take what we write on the Kustomization itself.
-    #[error("the Kustomization {0} cannot be updated: {1}")]
-    Write(String, kube::Error),
-    /// It did not answer.
-    #[error("the Kustomization {0} cannot be updated: the API server does not answer")]
-    WriteTimeout(String),
-    /// The kinds could not be asked for.
-    #[error("the kinds of the API server cannot be discovered: {0}")]
-    Discovery(kube::Error),
-    /// The status cannot be expressed as JSON.
-    #[error("the status cannot be written as JSON: {0}")]
-    Json(#[from] serde_json::Error),
-    /// A client for a ServiceAccount cannot be made.
-    #[error("cannot act as {0}: {1}")]
-    Impersonation(String, kube::Error),
-    /// The blocking part panicked.
-    #[error("loading ended abnormally: {0}")]
-    Join(#[from] tokio::task::JoinError),
-}
 
 /// The Kustomizations that use a source.
 pub fn users_of(store: &Store<Kustomization>, key: &SourceKey) -> Vec<ObjectRef<Kustomization>> {
@@ -280,169 +142,6 @@ async fn reconcile_one(object: Arc<Kustomization>, context: Arc<Context>) -> Res
     result
 }
 
-impl Context {
-    fn recall(&self, owner: &Owner, uid: Option<String>) -> Memory {
-        let mut all = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        match all.remove(owner) {
-            Some(memory) if memory.uid == uid => memory,
-            _ => Memory {
-                uid,
-                ..Memory::default()
-            },
-        }
-    }
-
-    fn remember(&self, owner: &Owner, memory: Memory) {
-        self.memory
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(owner.clone(), memory);
-    }
-
-    /// The Kustomization is gone.
-    pub fn forget(&self, owner: &Owner) {
-        self.memory
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(owner);
-        self.parked
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(owner);
-        self.live.forget_owner(owner);
-        self.metrics
-            .forget("Kustomization", &owner.name, &owner.namespace);
-    }
-
-    /// Whether a Kustomization exists that has the object in its inventory.
-    pub fn claims(&self, owner: &Owner, id: &ObjectId) -> bool {
-        let reference = ObjectRef::new(&owner.name).within(&owner.namespace);
-        let Some(object) = self.store.get().and_then(|store| store.get(&reference)) else {
-            return false;
-        };
-        let id = inventory::encode(id);
-        let inventory = object
-            .status
-            .as_ref()
-            .and_then(|status| status.inventory.as_ref());
-        inventory.is_some_and(|inventory| inventory.entries.iter().any(|entry| entry.id == id))
-    }
-
-    /// Notes whether a Kustomization has objects that wait for their kind.
-    pub fn park(&self, owner: &Owner, waits: Waits) {
-        let mut parked = self.parked.lock().unwrap_or_else(PoisonError::into_inner);
-        match waits {
-            Waits::ForKinds => drop(parked.insert(owner.clone())),
-            Waits::ForNothing => drop(parked.remove(owner)),
-        }
-    }
-
-    /// The client of the identity that a Kustomization acts as.
-    pub fn client_for(&self, spec: &KustomizationSpec, namespace: &str) -> Result<Client, Error> {
-        let account = spec.service_account_name.as_deref().unwrap_or_default();
-        let account = if account.is_empty() {
-            self.settings.default_service_account.as_str()
-        } else {
-            account
-        };
-        if account.is_empty() {
-            return Ok(self.client.clone());
-        }
-        let user = format!("system:serviceaccount:{namespace}:{account}");
-        let mut clients = self.impersonated.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(client) = clients.get(&user) {
-            return Ok(client.clone());
-        }
-        let mut config = self.config.clone();
-        config.auth_info.impersonate = Some(user.clone());
-        let client = Client::try_from(config).map_err(|error| Error::Impersonation(user.clone(), error))?;
-        clients.insert(user, client.clone());
-        Ok(client)
-    }
-
-    /// Writes what changed of a status.
-    pub async fn write_status(
-        &self,
-        owner: &Owner,
-        memory: &mut Memory,
-        old: &KustomizationStatus,
-        new: KustomizationStatus,
-    ) -> Result<(), Error> {
-        if let Some(patch) = status::patch(old, &new)? {
-            let api: Api<Kustomization> = Api::namespaced(self.client.clone(), &owner.namespace);
-            let params = PatchParams {
-                field_manager: Some(MANAGER.into()),
-                ..PatchParams::default()
-            };
-            let patch = Patch::Merge(&patch);
-            bounded(owner, api.patch_status(&owner.name, &params, &patch)).await?;
-        }
-        memory.status = Some(new);
-        Ok(())
-    }
-
-    /// Adds or removes our finalizer; refused by the API server if the object changed meanwhile.
-    pub async fn write_finalizers(
-        &self,
-        object: &Kustomization,
-        finalizers: Vec<String>,
-    ) -> Result<(), Error> {
-        let owner = Owner {
-            namespace: object.namespace().unwrap_or_default(),
-            name: object.name_any(),
-        };
-        let api: Api<Kustomization> = Api::namespaced(self.client.clone(), &owner.namespace);
-        let patch = json!({ "metadata": {
-            "finalizers": finalizers,
-            "resourceVersion": object.metadata.resource_version,
-        } });
-        let params = PatchParams {
-            field_manager: Some(MANAGER.into()),
-            ..PatchParams::default()
-        };
-        bounded(
-            &owner,
-            api.patch_metadata(&owner.name, &params, &Patch::Merge(&patch)),
-        )
-        .await
-    }
-
-    /// Records an event about a Kustomization.
-    pub fn tell(
-        &self,
-        object: &Kustomization,
-        kind: events::Kind,
-        reason: &str,
-        message: String,
-        revision: &str,
-    ) {
-        let mut annotations = BTreeMap::new();
-        if !revision.is_empty() {
-            annotations.insert(
-                "kustomize.toolkit.fluxcd.io/revision".to_owned(),
-                revision.to_owned(),
-            );
-        }
-        let regarding = object.object_ref(&());
-        self.recorder.record(events::Note {
-            regarding,
-            kind,
-            reason: reason.to_owned(),
-            message,
-            annotations,
-        });
-    }
-}
-
-/// Whether objects wait for their kind to be served.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Waits {
-    /// Some do.
-    ForKinds,
-    /// None does.
-    ForNothing,
-}
-
 /// Whether our finalizer is on the object.
 pub fn has_finalizer(object: &Kustomization) -> bool {
     object.finalizers().iter().any(|name| name == FINALIZER)
@@ -476,16 +175,5 @@ pub fn timeout(spec: &KustomizationSpec) -> Duration {
     {
         Some(timeout) => timeout.max(Duration::from_secs(1)),
         None => interval(spec).saturating_sub(least).max(least),
-    }
-}
-
-async fn bounded<T>(owner: &Owner, write: impl Future<Output = Result<T, kube::Error>>) -> Result<(), Error> {
-    let name = || format!("{}/{}", owner.namespace, owner.name);
-    match tokio::time::timeout(WRITE_TIMEOUT, write).await {
-        Ok(Ok(_)) => Ok(()),
-        // Deleted meanwhile: there is nobody left to tell.
-        Ok(Err(kube::Error::Api(status))) if status.code == 404 => Ok(()),
-        Ok(Err(error)) => Err(Error::Write(name(), error)),
-        Err(_) => Err(Error::WriteTimeout(name())),
     }
 }

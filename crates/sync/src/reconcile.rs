@@ -1,24 +1,26 @@
 //! One look at a Kustomization, from its source to its status.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::BTreeMap,
     sync::{Arc, PoisonError},
     time::{Duration, Instant},
 };
 
 use kube::{ResourceExt as _, runtime::controller::Action};
-use plumbline_common::{backoff, events};
+use plumbline_common::backoff;
 
 use crate::{
     act,
     api::{CONFIRM_DELETION, FINALIZER, Kustomization, KustomizationStatus},
     cluster::live::{Need, Owner},
-    controller::{self, Context, CrossNamespace, Error, LoadKey, Memory, Waits},
+    context::{Context, CrossNamespace, Error, LoadKey, Memory, Waits},
+    controller,
     decide::{self, Plan, Prune},
     inventory::{self, Inventory},
-    manifest::{Desired, Problem},
+    manifest::Desired,
     object::ObjectId,
     observe::{self, Observation},
+    outcome,
     prune::{self, Removal},
     report::{self, About},
     source::{Artifact, SourceKey},
@@ -83,7 +85,8 @@ impl Step<'_> {
         self.apply(memory, old, &artifact, &desired).await
     }
 
-    fn status(&self, memory: &Memory) -> KustomizationStatus {
+    /// The status as it is, which is newer than what the watch shows where we wrote it.
+    pub(crate) fn status(&self, memory: &Memory) -> KustomizationStatus {
         memory
             .status
             .clone()
@@ -275,11 +278,12 @@ impl Step<'_> {
         );
 
         let base = plan.write_ahead.as_ref().unwrap_or(&inventory);
-        let after = inventory_after(base, &inventory, &seen, &outcome, &removals);
-        let result = self.result(&plan, &seen, desired, artifact, &outcome, &removals);
+        let after = outcome::inventory_after(base, &inventory, &seen, &outcome, &removals);
+        let result = outcome::summary(&plan, &seen, desired, artifact, &outcome, &removals);
         let result = report::Result {
             inventory: (after != *base || old.inventory.is_none())
                 .then(|| inventory::write(&after, &unreadable)),
+            took: self.begun.elapsed(),
             ..result
         };
         let new = report::finished(&old, &result, self.about);
@@ -338,62 +342,6 @@ impl Step<'_> {
         Ok((outcome, removals))
     }
 
-    fn result<'r>(
-        &self,
-        plan: &Plan,
-        seen: &Observation,
-        desired: &Desired,
-        artifact: &'r Artifact,
-        outcome: &act::Outcome,
-        removals: &BTreeMap<ObjectId, Removal>,
-    ) -> report::Result<'r> {
-        let mut build: Vec<Problem> = desired
-            .unreadable
-            .iter()
-            .chain(&desired.problems)
-            .cloned()
-            .collect();
-        build.extend(seen.problems.iter().cloned());
-        let mut apply: Vec<Problem> = outcome
-            .failed
-            .iter()
-            .map(|(index, error)| Problem {
-                at: desired.objects[seen.placed[*index].index].origin.to_string(),
-                message: format!("{}: {error}", seen.candidates[*index].id),
-            })
-            .collect();
-        apply.extend(observe::standing_problems(seen, desired));
-        let (awaited, unknown): (Vec<_>, Vec<_>) = parked(seen, desired).partition(|(_, expected)| *expected);
-        apply.extend(unknown.into_iter().map(|(problem, _)| problem));
-        for (id, removal) in removals {
-            let message = match removal {
-                Removal::Failed(message) => format!("cannot be deleted: {message}"),
-                Removal::Waits => format!(
-                    "is no longer in Git, and is not deleted while a {} cannot be applied",
-                    id.kind
-                ),
-                _ => continue,
-            };
-            apply.push(Problem {
-                at: id.to_string(),
-                message,
-            });
-        }
-        report::Result {
-            revision: &artifact.revision,
-            digest: desired.digest.clone(),
-            build,
-            apply,
-            awaited: awaited.into_iter().map(|(problem, _)| problem).collect(),
-            untried: outcome.untried,
-            held: plan.held,
-            total: desired.objects.len(),
-            inventory: None,
-            did_something: !plan.is_noop(),
-            took: self.begun.elapsed(),
-        }
-    }
-
     /// When to look again if nothing happens before.
     fn next(&self, seen: &Observation, outcome: &act::Outcome) -> Duration {
         if outcome.untried > 0 {
@@ -415,223 +363,4 @@ impl Step<'_> {
             next.min(controller::retry_interval(&self.object.spec))
         }
     }
-
-    fn tell(
-        &self,
-        old: &KustomizationStatus,
-        new: &KustomizationStatus,
-        outcome: &act::Outcome,
-        removals: &BTreeMap<ObjectId, Removal>,
-        revision: &str,
-    ) {
-        if let Some(changes) = report::changes(&outcome.applied, removals) {
-            tracing::info!(
-                name = self.owner.name,
-                namespace = self.owner.namespace,
-                revision,
-                changes,
-                "applied"
-            );
-            self.context.tell(
-                self.object,
-                events::Kind::Normal,
-                "Progressing",
-                changes,
-                revision,
-            );
-        }
-        if let Some(corrections) = report::corrections(&outcome.applied) {
-            tracing::info!(
-                name = self.owner.name,
-                namespace = self.owner.namespace,
-                corrections,
-                "drift corrected"
-            );
-            self.context.tell(
-                self.object,
-                events::Kind::Normal,
-                "DriftCorrected",
-                corrections,
-                revision,
-            );
-        }
-        self.tell_failure(old, new, revision);
-        let ready =
-            |status: &KustomizationStatus| status.conditions.iter().find(|c| c.type_ == "Ready").cloned();
-        if let Some(now) = ready(new)
-            && now.status == "True"
-            && old.last_applied_revision.as_deref() != Some(revision)
-        {
-            let message = format!(
-                "Reconciliation finished in {:.1} s: {}",
-                self.begun.elapsed().as_secs_f64(),
-                now.message
-            );
-            self.context
-                .tell(self.object, events::Kind::Normal, &now.reason, message, revision);
-        }
-    }
-
-    fn tell_failure(&self, old: &KustomizationStatus, new: &KustomizationStatus, revision: &str) {
-        let ready =
-            |status: &KustomizationStatus| status.conditions.iter().find(|c| c.type_ == "Ready").cloned();
-        let (before, Some(now)) = (ready(old), ready(new)) else {
-            return;
-        };
-        if now.status == "False" && before.is_none_or(|b| b.reason != now.reason || b.message != now.message)
-        {
-            tracing::warn!(
-                name = self.owner.name,
-                namespace = self.owner.namespace,
-                reason = now.reason,
-                "{}",
-                now.message
-            );
-            self.context.tell(
-                self.object,
-                events::Kind::Warning,
-                &now.reason,
-                now.message,
-                revision,
-            );
-        }
-    }
-
-    /// The Kustomization is being deleted: so are its objects, as its policy says.
-    pub async fn finalize(&self, memory: &mut Memory) -> Result<Action, Error> {
-        let (context, spec, owner) = (self.context, &self.object.spec, self.owner);
-        if !controller::has_finalizer(self.object) {
-            return Ok(Action::await_change());
-        }
-        let old = self.status(memory);
-        let delete = match spec.deletion_policy.as_deref() {
-            _ if spec.suspend == Some(true) => false,
-            Some("Orphan") => false,
-            Some("Delete" | "WaitForTermination") => true,
-            _ => spec.prune,
-        };
-        let (inventory, unreadable) = inventory::read(old.inventory.as_ref());
-        if delete && !inventory.is_empty() {
-            if context.kinds.asked().await == 0 {
-                context.kinds.refresh_since(0).await.map_err(Error::Discovery)?;
-            }
-            let client = context.client_for(spec, &owner.namespace)?;
-            let tools = prune::Tools {
-                client: &client,
-                in_flight: &context.in_flight,
-                concurrency: context.settings.concurrency,
-                kinds: &context.kinds,
-                live: &context.live,
-                owner,
-            };
-            let mut surplus: Vec<_> = inventory.keys().cloned().collect();
-            surplus.sort_by_cached_key(|id| std::cmp::Reverse(decide::stage_of(id)));
-            context.live.forget_owner(owner);
-            let removals = prune::prune(&tools, &surplus, &inventory, &BTreeSet::new()).await;
-            let left: Inventory = inventory
-                .into_iter()
-                .filter(|(id, _)| matches!(removals.get(id), Some(Removal::Failed(_)) | None))
-                .collect();
-            if !left.is_empty() {
-                let problems: Vec<String> = removals
-                    .iter()
-                    .filter_map(|(id, removal)| match removal {
-                        Removal::Failed(message) => Some(format!("{id}: {message}")),
-                        _ => None,
-                    })
-                    .take(20)
-                    .collect();
-                let message = format!(
-                    "{} object(s) cannot be deleted:\n{}",
-                    left.len(),
-                    problems.join("\n")
-                );
-                let mut new = report::not_ready(&old, "PruneFailed", &message, self.about);
-                new.inventory = Some(inventory::write(&left, &unreadable));
-                self.tell_failure(&old, &new, "");
-                context.write_status(owner, memory, &old, new).await?;
-                return Ok(Action::requeue(
-                    Duration::from_secs(5).min(controller::retry_interval(spec)),
-                ));
-            }
-            if let Some(changes) = report::changes(&BTreeMap::new(), &removals) {
-                tracing::info!(
-                    name = owner.name,
-                    namespace = owner.namespace,
-                    changes,
-                    "finalized"
-                );
-                context.tell(
-                    self.object,
-                    events::Kind::Normal,
-                    "ReconciliationSucceeded",
-                    changes,
-                    "",
-                );
-            }
-        }
-        let finalizers = self
-            .object
-            .finalizers()
-            .iter()
-            .filter(|name| *name != FINALIZER)
-            .cloned()
-            .collect();
-        context.write_finalizers(self.object, finalizers).await?;
-        context.forget(owner);
-        memory.finished = true;
-        Ok(Action::await_change())
-    }
-}
-
-/// Objects whose kind is not served, and whether the source itself has a CRD for it.
-fn parked<'a>(seen: &'a Observation, desired: &'a Desired) -> impl Iterator<Item = (Problem, bool)> + 'a {
-    let defined: HashSet<&str> = desired
-        .objects
-        .iter()
-        .filter(|object| object.gvk.kind == "CustomResourceDefinition")
-        .filter_map(|object| object.name.split_once('.').map(|(_, group)| group))
-        .collect();
-    seen.parked.iter().map(move |index| {
-        let object = &desired.objects[*index];
-        let gvk = &object.gvk;
-        let message = format!(
-            "{} {:?}: no matches for kind {:?} in version {:?}: the API server does not serve it; it is applied as soon \
-             as it does",
-            gvk.kind,
-            object.name,
-            gvk.kind,
-            gvk.api_version()
-        );
-        (Problem { at: object.origin.to_string(), message }, defined.contains(gvk.group.as_str()))
-    })
-}
-
-/// What is ours after everything was tried: what was ours, and what was made. What was refused was never made.
-fn inventory_after(
-    base: &Inventory,
-    before: &Inventory,
-    seen: &Observation,
-    outcome: &act::Outcome,
-    removals: &BTreeMap<ObjectId, Removal>,
-) -> Inventory {
-    let mut after = base.clone();
-    for candidate in &seen.candidates {
-        if let Some(version) = after.get_mut(&candidate.id) {
-            version.clone_from(&candidate.version);
-        }
-    }
-    for (index, error) in &outcome.failed {
-        let id = &seen.candidates[*index].id;
-        if !before.contains_key(id) && matches!(error, crate::cluster::requests::RequestError::Refused { .. })
-        {
-            after.remove(id);
-        }
-    }
-    for (id, removal) in removals {
-        if matches!(removal, Removal::Deleted | Removal::Gone | Removal::Released(_)) {
-            after.remove(id);
-        }
-    }
-    after
 }

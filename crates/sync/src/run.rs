@@ -24,7 +24,8 @@ use crate::{
         watch,
     },
     config::ControllerArgs,
-    controller::{self, CrossNamespace, Settings},
+    context::{Context, CrossNamespace, Settings},
+    controller,
     git::{FileUrls, Mirrors},
     metrics::Metrics,
     source::{self, SourceKey, Sources},
@@ -144,7 +145,7 @@ impl Controllers {
             jitter: args.interval_jitter_percentage,
             memory: Mutex::default(),
         });
-        let context = Arc::new(controller::Context {
+        let context = Arc::new(Context {
             client: kube.clone(),
             config,
             sources,
@@ -222,7 +223,7 @@ where
 
 /// Wakes the Kustomizations that wait for a kind, whenever a CRD changed.
 async fn unpark(
-    context: Arc<controller::Context>,
+    context: Arc<Context>,
     mut changed: mpsc::UnboundedReceiver<()>,
     wake: mpsc::UnboundedSender<Owner>,
 ) {

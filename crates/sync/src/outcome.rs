@@ -1,0 +1,126 @@
+//! Pure: what a look at a Kustomization came to, summed up for its status.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    time::Duration,
+};
+
+use crate::{
+    act,
+    cluster::requests::RequestError,
+    decide::Plan,
+    inventory::Inventory,
+    manifest::{Desired, Problem},
+    object::ObjectId,
+    observe::{self, Observation},
+    prune::Removal,
+    report,
+    source::Artifact,
+};
+
+/// Sums a look up for the status.
+pub fn summary<'r>(
+    plan: &Plan,
+    seen: &Observation,
+    desired: &Desired,
+    artifact: &'r Artifact,
+    outcome: &act::Outcome,
+    removals: &BTreeMap<ObjectId, Removal>,
+) -> report::Result<'r> {
+    let mut build: Vec<Problem> = desired
+        .unreadable
+        .iter()
+        .chain(&desired.problems)
+        .cloned()
+        .collect();
+    build.extend(seen.problems.iter().cloned());
+    let mut apply: Vec<Problem> = outcome
+        .failed
+        .iter()
+        .map(|(index, error)| Problem {
+            at: desired.objects[seen.placed[*index].index].origin.to_string(),
+            message: format!("{}: {error}", seen.candidates[*index].id),
+        })
+        .collect();
+    apply.extend(observe::standing_problems(seen, desired));
+    let (awaited, unknown): (Vec<_>, Vec<_>) = parked(seen, desired).partition(|(_, expected)| *expected);
+    apply.extend(unknown.into_iter().map(|(problem, _)| problem));
+    for (id, removal) in removals {
+        let message = match removal {
+            Removal::Failed(message) => format!("cannot be deleted: {message}"),
+            Removal::Waits => format!(
+                "is no longer in Git, and is not deleted while a {} cannot be applied",
+                id.kind
+            ),
+            _ => continue,
+        };
+        apply.push(Problem {
+            at: id.to_string(),
+            message,
+        });
+    }
+    report::Result {
+        revision: &artifact.revision,
+        digest: desired.digest.clone(),
+        build,
+        apply,
+        awaited: awaited.into_iter().map(|(problem, _)| problem).collect(),
+        untried: outcome.untried,
+        held: plan.held,
+        total: desired.objects.len(),
+        inventory: None,
+        did_something: !plan.is_noop(),
+        took: Duration::ZERO,
+    }
+}
+
+/// Objects whose kind is not served, and whether the source itself has a CRD for it.
+fn parked<'a>(seen: &'a Observation, desired: &'a Desired) -> impl Iterator<Item = (Problem, bool)> + 'a {
+    let defined: HashSet<&str> = desired
+        .objects
+        .iter()
+        .filter(|object| object.gvk.kind == "CustomResourceDefinition")
+        .filter_map(|object| object.name.split_once('.').map(|(_, group)| group))
+        .collect();
+    seen.parked.iter().map(move |index| {
+        let object = &desired.objects[*index];
+        let gvk = &object.gvk;
+        let message = format!(
+            "{} {:?}: no matches for kind {:?} in version {:?}: the API server does not serve it; it is applied as soon \
+             as it does",
+            gvk.kind,
+            object.name,
+            gvk.kind,
+            gvk.api_version()
+        );
+        (Problem { at: object.origin.to_string(), message }, defined.contains(gvk.group.as_str()))
+    })
+}
+
+/// What is ours after everything was tried: what was ours, and what was made. What was refused was never made.
+pub fn inventory_after(
+    base: &Inventory,
+    before: &Inventory,
+    seen: &Observation,
+    outcome: &act::Outcome,
+    removals: &BTreeMap<ObjectId, Removal>,
+) -> Inventory {
+    let mut after = base.clone();
+    for candidate in &seen.candidates {
+        if let Some(version) = after.get_mut(&candidate.id) {
+            version.clone_from(&candidate.version);
+        }
+    }
+    for (index, error) in &outcome.failed {
+        let id = &seen.candidates[*index].id;
+        if !before.contains_key(id) && matches!(error, RequestError::Refused { .. }) {
+            after.remove(id);
+        }
+    }
+    for (id, removal) in removals {
+        if matches!(removal, Removal::Deleted | Removal::Gone | Removal::Released(_)) {
+            after.remove(id);
+        }
+    }
+    after
+}

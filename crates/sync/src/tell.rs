@@ -1,0 +1,93 @@
+//! Events and log lines of a look at a Kustomization: what changed, and what went wrong since the last look.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use plumbline_common::{conditions, events};
+
+use crate::{act, api::KustomizationStatus, object::ObjectId, prune::Removal, reconcile::Step, report};
+
+impl Step<'_> {
+    /// Tells what was done, and how it ended.
+    pub(crate) fn tell(
+        &self,
+        old: &KustomizationStatus,
+        new: &KustomizationStatus,
+        outcome: &act::Outcome,
+        removals: &BTreeMap<ObjectId, Removal>,
+        revision: &str,
+    ) {
+        if let Some(changes) = report::changes(&outcome.applied, removals) {
+            tracing::info!(
+                name = self.owner.name,
+                namespace = self.owner.namespace,
+                revision,
+                changes,
+                "applied"
+            );
+            self.context.tell(
+                self.object,
+                events::Kind::Normal,
+                "Progressing",
+                changes,
+                revision,
+            );
+        }
+        if let Some(corrections) = report::corrections(&outcome.applied) {
+            tracing::info!(
+                name = self.owner.name,
+                namespace = self.owner.namespace,
+                corrections,
+                "drift corrected"
+            );
+            self.context.tell(
+                self.object,
+                events::Kind::Normal,
+                "DriftCorrected",
+                corrections,
+                revision,
+            );
+        }
+        self.tell_failure(old, new, revision);
+        if let Some(now) = ready(new)
+            && now.status == "True"
+            && old.last_applied_revision.as_deref() != Some(revision)
+        {
+            let message = format!(
+                "Reconciliation finished in {:.1} s: {}",
+                self.begun.elapsed().as_secs_f64(),
+                now.message
+            );
+            self.context
+                .tell(self.object, events::Kind::Normal, &now.reason, message, revision);
+        }
+    }
+
+    /// Tells a failure, once.
+    pub(crate) fn tell_failure(&self, old: &KustomizationStatus, new: &KustomizationStatus, revision: &str) {
+        let (before, Some(now)) = (ready(old), ready(new)) else {
+            return;
+        };
+        if now.status == "False" && before.is_none_or(|b| b.reason != now.reason || b.message != now.message)
+        {
+            tracing::warn!(
+                name = self.owner.name,
+                namespace = self.owner.namespace,
+                reason = now.reason,
+                "{}",
+                now.message
+            );
+            self.context.tell(
+                self.object,
+                events::Kind::Warning,
+                &now.reason,
+                now.message,
+                revision,
+            );
+        }
+    }
+}
+
+fn ready(status: &KustomizationStatus) -> Option<Condition> {
+    conditions::find(&status.conditions, "Ready").cloned()
+}
