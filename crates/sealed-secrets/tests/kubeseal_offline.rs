@@ -459,3 +459,122 @@ fn recovery_keys_come_as_pem_secret_or_list() {
     );
     assert_eq!(said.failure(), "secret must contain a 'tls.data' key");
 }
+
+#[test]
+fn lint_finds_what_can_be_found_without_a_key() {
+    let directory = workspace();
+    let at = directory.path();
+    std::fs::create_dir_all(at.join("repo/deep/.git")).unwrap();
+    let sealed = run(&ours(), at, &["--cert", "k2048.crt", "-o", "yaml"], SECRET).ok();
+    std::fs::write(at.join("repo/deep/good.yaml"), &sealed).unwrap();
+    std::fs::write(at.join("repo/deep/.git/ignored.yaml"), "kind: SealedSecret").unwrap();
+    std::fs::write(at.join("repo/chart.yaml"), "{{ if }}\na: [").unwrap();
+    let said = run(&ours(), at, &["lint", "--cert", "k2048.crt", "repo"], "").ok();
+    assert_eq!(said, "1 SealedSecrets, no problem found\n");
+    let said = run(&ours(), at, &["lint", "--cert", "k4096.crt", "repo"], "").failure();
+    assert!(
+        said.contains(
+            "good.yaml: document 1: shop/login: spec.encryptedData.user: sealed with a key of 2048 bits"
+        ),
+        "{said}"
+    );
+
+    let bad = json!({
+        "apiVersion": "bitnami.com/v1alpha1", "kind": "SealedSecret", "metadata": {"name": "a"},
+        "spec": {
+            "data": "AgA=",
+            "encryptedData": {"a b": "AQBB", "text": "not base64", "short": "AAAA"},
+            "template": {
+                "metadata": {"annotations": {"sealedsecrets.bitnami.com/cluster-wide": "true"}, "labels": {"a": 1}},
+                "data": {"x": "{{ .a-b }}"},
+            },
+        },
+    });
+    std::fs::write(at.join("bad.json"), bad.to_string()).unwrap();
+    let said = run(&ours(), at, &["lint", "bad.json"], "").failure();
+    for expected in [
+        "metadata says scope strict, spec.template.metadata says cluster-wide",
+        "metadata.namespace is missing",
+        "deprecated field spec.data",
+        "at the same time",
+        "spec.encryptedData.a b: not a valid key",
+        "spec.encryptedData.a b: too short",
+        "spec.encryptedData.text: not base64",
+        "spec.encryptedData.short: starts as no sealed item does",
+        "template: x:1:",
+        "spec.template.metadata.labels must be a map of strings",
+    ] {
+        assert!(said.contains(expected), "{expected}: {said}");
+    }
+}
+
+#[test]
+fn resealing_changes_ciphertexts_and_not_one_other_byte() {
+    let directory = workspace();
+    let at = directory.path();
+    let old = run(&ours(), at, &["--cert", "k4096.crt", "-o", "yaml"], SECRET).ok();
+    let new = run(
+        &ours(),
+        at,
+        &["--cert", "k4096b.crt", "-o", "yaml"],
+        &SECRET.replace("login", "new"),
+    )
+    .ok();
+    let text = format!("# A comment\n{old}# Another   \n---\nkind: ConfigMap\ndata:   {{a: b}}\n{new}");
+    std::fs::create_dir(at.join("repo")).unwrap();
+    let file = at.join("repo/all.yml");
+    std::fs::write(&file, &text).unwrap();
+    let flags = [
+        "reseal",
+        "--cert",
+        "k4096b.crt",
+        "--recovery-private-key",
+        "k4096.key,k4096b.key",
+        "--recursive",
+        "repo",
+    ];
+    let said = run(&ours(), at, &[&flags[..], &["--dry-run"]].concat(), "").ok();
+    assert!(
+        said.contains("shop/login: 2 of 2 items resealed") && said.contains("shop/new: 0 of 2 items"),
+        "{said}"
+    );
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
+    run(&ours(), at, &flags, "").ok();
+    let after = std::fs::read_to_string(&file).unwrap();
+    assert_ne!(after, text);
+    let differing: Vec<_> = text
+        .lines()
+        .zip(after.lines())
+        .filter(|(old, new)| old != new)
+        .collect();
+    assert_eq!(
+        (text.lines().count(), differing.len()),
+        (after.lines().count(), 2)
+    );
+    let first = after.split("# Another").next().unwrap();
+    assert_eq!(
+        recover(&ORIGINAL, at, first, "k4096b.key")["data"]["user"],
+        "YWRtaW4="
+    );
+    // Again: nothing is left to do.
+    run(&ours(), at, &flags, "").ok();
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), after);
+    // Without the key: said, and nothing written.
+    std::fs::write(&file, &text).unwrap();
+    let flags = [
+        "reseal",
+        "--cert",
+        "k4096b.crt",
+        "--recovery-private-key",
+        "k4096b.key",
+        "repo",
+    ];
+    let said = run(&ours(), at, &flags, "");
+    assert!(
+        said.stderr.contains("shop/login: no key could decrypt secret"),
+        "{}",
+        said.stderr
+    );
+    assert_eq!(said.code, 1);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
+}

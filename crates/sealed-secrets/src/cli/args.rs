@@ -50,6 +50,49 @@ pub struct Arguments {
     /// Which API server to talk to.
     #[command(flatten)]
     pub cluster: ClusterArguments,
+    /// What else it does.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What the original does not do.
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Check files of SealedSecrets without a cluster and without a private key
+    Lint(LintArguments),
+    /// Seal the items in files anew, changing nothing but ciphertexts
+    Reseal(ResealArguments),
+}
+
+/// Of `kubeseal lint`.
+#[derive(Debug, Args)]
+pub struct LintArguments {
+    /// Certificates that the items may be sealed with (can be repeated)
+    #[arg(long, value_name = "FILE")]
+    pub cert: Vec<PathBuf>,
+    /// Files, and directories with everything below them
+    #[arg(required = true)]
+    pub paths: Vec<PathBuf>,
+}
+
+/// Of `kubeseal reseal`.
+#[derive(Debug, Args)]
+pub struct ResealArguments {
+    /// Certificate to seal with
+    #[arg(long, value_name = "FILE|URL")]
+    pub cert: String,
+    /// Private keys that open what is there, as PEM, key Secret or List of key Secrets (can be repeated)
+    #[arg(long, value_name = "FILE", value_delimiter = ',', required = true)]
+    pub recovery_private_key: Vec<PathBuf>,
+    /// Say what would be done
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Accepted for clarity: directories are always followed down
+    #[arg(long)]
+    pub recursive: bool,
+    /// Files, and directories with everything below them
+    #[arg(required = true)]
+    pub paths: Vec<PathBuf>,
 }
 
 /// The modes other than sealing; the first that is set wins, in this order of the code, not of the command line.

@@ -5,11 +5,14 @@
 mod args;
 mod cluster;
 mod error;
+mod files;
+mod lint;
 mod merge;
 mod output;
 mod raw;
 mod recover;
 mod remote;
+mod reseal;
 mod seal;
 
 use std::ffi::OsString;
@@ -19,7 +22,7 @@ use std::process::ExitCode;
 
 use k8s_openapi::jiff::Timestamp;
 
-pub use self::args::{Arguments, ClusterArguments, Mode};
+pub use self::args::{Arguments, ClusterArguments, Command, LintArguments, Mode, ResealArguments};
 pub use self::error::Error;
 use self::output::{Format, Target};
 use crate::crypto::cert::Certificate;
@@ -49,6 +52,14 @@ pub async fn run(arguments: &Arguments) -> Result<(), Error> {
     let mode = &arguments.mode;
     if mode.version {
         return Target::Stdout.write(&format!("kubeseal version: {}\n", env!("CARGO_PKG_VERSION")));
+    }
+    match &arguments.command {
+        Some(Command::Lint(lint)) => return lint::run(lint),
+        Some(Command::Reseal(reseal)) => {
+            let certificate = Certificate::from_pem(&remote::open_certificate(&reseal.cert).await?)?;
+            return reseal::run(reseal, certificate.usable_at(Timestamp::now())?);
+        }
+        None => {}
     }
     if !arguments.from_file.is_empty() && !mode.raw {
         return Err(Error::Usage("--from-file requires --raw"));

@@ -109,6 +109,19 @@ fn render_one(
     Ok(Zeroizing::new(text::to_bytes(&output.text)))
 }
 
+/// Whether `source` is a template at all. Functions that are not there only show when it is rendered.
+pub fn check(key: &str, source: &str) -> Result<(), TemplateError> {
+    let budget = Arc::new(Budget::new(Instant::now() + MAX_TIME, MAX_MEMORY));
+    if source.len() > MAX_OUTPUT || calls(source) > MAX_CALLS {
+        return Err(TemplateError::Bounds(key.to_owned()));
+    }
+    gotmpl::Template::new(key)
+        .funcs(functions::all(&budget))
+        .parse(source)
+        .map(drop)
+        .map_err(|error| explain(key, &error, &budget))
+}
+
 /// The names of all functions besides those of text/template itself.
 pub fn function_names() -> Vec<String> {
     let budget = Arc::new(Budget::new(Instant::now(), 0));
