@@ -20,7 +20,7 @@ use serde_json::json;
 
 const HASH: &str = "reloader.plumbline.dev/config-hash";
 const SOURCES: &str = "reloader.plumbline.dev/sources";
-const LIMIT: Duration = Duration::from_mins(5);
+const LIMIT: Duration = Duration::from_mins(1);
 
 #[allow(clippy::print_stdout, reason = "printing is what it is for")]
 #[tokio::main]
@@ -40,7 +40,7 @@ async fn main() -> anyhow::Result<()> {
         let leash = Leash::new()?;
         let mut command = Command::new(&binary);
         command
-            .args(["--listen-address=0", "--debounce=0s"])
+            .args(["--listen-address=0", "--debounce=0s", "--flap-limit=0"])
             .arg(format!("--namespaces={}", world.namespace()))
             .arg(format!("--kubeconfig={}", world.kubeconfig().display()))
             .env("POD_NAMESPACE", world.namespace())
@@ -82,9 +82,11 @@ async fn main() -> anyhow::Result<()> {
     }
     latencies.sort();
     println!(
-        "one to one: p50 {:?} p99 {:?} max {:?}",
-        latencies[49], latencies[98], latencies[99]
+        "one to one: best {:?} p50 {:?} p99 {:?} worst {:?}",
+        latencies[0], latencies[49], latencies[98], latencies[99]
     );
+
+    println!("deciles: {:?}", latencies.iter().step_by(10).collect::<Vec<_>>());
 
     let log = world.audit_log().since_now()?;
     let (first, last) = change(&maps, &api, "shared", "1", deployments).await?;
