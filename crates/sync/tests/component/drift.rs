@@ -1,0 +1,184 @@
+//! What somebody else does to an applied object, and what is left alone.
+
+use std::time::{Duration, Instant};
+
+use kube::api::{DeleteParams, Patch, PatchParams};
+use plumbline_testkit::wait_for;
+use serde_json::{Value, json};
+
+use crate::bench::{Bench, LIMIT, patches};
+
+/// The goal is a second; a busy machine gets five.
+const SOON: Duration = Duration::from_secs(5);
+
+async fn edit(bench: &Bench, change: Value) -> anyhow::Result<()> {
+    let params = PatchParams {
+        field_manager: Some("someone".into()),
+        ..PatchParams::default()
+    };
+    bench
+        .config_maps()
+        .patch("a", &params, &Patch::Merge(&change))
+        .await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn drift_is_corrected_within_seconds() -> anyhow::Result<()> {
+    let bench = Bench::new().await?;
+    bench.write_config_map("a", "git")?;
+    let revision = bench.commit()?;
+    bench.app().await?;
+    let _syncer = bench.start(&[])?;
+    bench.applied(&revision).await?;
+
+    let begun = Instant::now();
+    edit(&bench, json!({ "data": { "key": "edited" } })).await?;
+    bench.until_value("a", Some("git")).await?;
+    let edited = begun.elapsed();
+    bench
+        .event("Kustomization", "DriftCorrected", "last changed by someone")
+        .await?;
+
+    let begun = Instant::now();
+    edit(&bench, json!({ "data": null })).await?;
+    bench.until_value("a", Some("git")).await?;
+    let removed = begun.elapsed();
+
+    let uid = bench.config_maps().get("a").await?.metadata.uid;
+    let begun = Instant::now();
+    bench.config_maps().delete("a", &DeleteParams::default()).await?;
+    wait_for("the ConfigMap to be made again", LIMIT, async || {
+        match bench.config_maps().get_opt("a").await {
+            Ok(Some(map)) if map.metadata.uid != uid => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await?;
+    let deleted = begun.elapsed();
+    bench.until_value("a", Some("git")).await?;
+
+    let begun = Instant::now();
+    edit(
+        &bench,
+        json!({ "metadata": { "labels": { "kustomize.toolkit.fluxcd.io/name": null } } }),
+    )
+    .await?;
+    wait_for("the owner label to be back", LIMIT, async || {
+        let map = bench
+            .config_maps()
+            .get("a")
+            .await
+            .map_err(|error| error.to_string())?;
+        let labels = map.metadata.labels.unwrap_or_default();
+        if labels.contains_key("kustomize.toolkit.fluxcd.io/name") {
+            Ok(())
+        } else {
+            Err(format!("{labels:?}"))
+        }
+    })
+    .await?;
+    let unlabelled = begun.elapsed();
+
+    println!("corrected: edit {edited:?}, removal {removed:?}, deletion {deleted:?}, label {unlabelled:?}");
+    for took in [edited, removed, deleted, unlabelled] {
+        assert!(took < SOON, "{took:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn fields_of_others_are_left_alone_and_an_idle_syncer_asks_nothing() -> anyhow::Result<()> {
+    let bench = Bench::new().await?;
+    for name in ["a", "b", "c"] {
+        bench.write_config_map(name, "git")?;
+    }
+    let revision = bench.commit()?;
+    bench.app().await?;
+    let mut syncer = bench.start(&[])?;
+    bench.applied(&revision).await?;
+    bench
+        .event("Kustomization", "ReconciliationSucceeded", &revision)
+        .await?;
+    bench.server.requests();
+    // What is still being logged must not count.
+    quiet(&bench).await?;
+
+    let log = bench.world.audit_log().since_now()?;
+    edit(
+        &bench,
+        json!({ "data": { "other": "mine" }, "metadata": { "annotations": { "note": "mine" } } }),
+    )
+    .await?;
+    // Ten seconds of nothing are the subject here, not a way to wait for something.
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let map = bench.config_maps().get("a").await?;
+    assert_eq!(map.data.unwrap_or_default()["other"], "mine");
+    assert_eq!(map.metadata.annotations.unwrap_or_default()["note"], "mine");
+    let requests = bench.requests(&log)?;
+    assert_eq!(requests.count(), 0, "{:?}", requests.0);
+    assert_eq!(bench.server.requests().len(), 0);
+    assert!(syncer.runs());
+
+    // The change of another field of the same object is still sent, and the foreign one stays.
+    bench.write_config_map("a", "git 2")?;
+    let revision = bench.push().await?;
+    bench.applied(&revision).await?;
+    let data = bench.config_maps().get("a").await?.data.unwrap_or_default();
+    assert_eq!((&*data["key"], &*data["other"]), ("git 2", "mine"));
+    Ok(())
+}
+
+/// Waits until the audit log shows no more requests of this syncer for two seconds.
+async fn quiet(bench: &Bench) -> anyhow::Result<()> {
+    let log = bench.world.audit_log();
+    let mut last = (0, Instant::now());
+    wait_for("the syncer to have nothing to do", LIMIT, async || {
+        let count = bench.requests(&log).map_err(|error| error.to_string())?.count();
+        if count != last.0 {
+            last = (count, Instant::now());
+        }
+        if last.1.elapsed() > Duration::from_secs(2) {
+            Ok(())
+        } else {
+            Err(format!("{count} requests"))
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_fight_over_a_field_is_given_up_for_a_while_and_said() -> anyhow::Result<()> {
+    let bench = Bench::new().await?;
+    bench.write_config_map("a", "git")?;
+    let revision = bench.commit()?;
+    bench.app().await?;
+    let _syncer = bench.start(&[])?;
+    bench.applied(&revision).await?;
+    let log = bench.world.audit_log().since_now()?;
+    let mut fights = 0;
+    let deadline = Instant::now() + LIMIT;
+    // Someone who writes whenever Git's value is back, as another controller would.
+    while Instant::now() < deadline && fights < 11 {
+        if bench.value("a").await?.as_deref() == Some("git") {
+            edit(&bench, json!({ "data": { "key": "mine" } })).await?;
+            fights += 1;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(fights, 11, "corrected until the limit");
+    let message = bench.fails(&revision, "ReconciliationFailed").await?;
+    assert!(
+        message.contains("something changes it again and again"),
+        "{message}"
+    );
+    assert!(message.contains("deploy/a.yaml:1"), "{message}");
+    assert_eq!(bench.value("a").await?.as_deref(), Some("mine"));
+    let sent = patches(&bench.requests(&log)?, "configmaps");
+    assert!((10..=11).contains(&sent), "{sent} corrections");
+    // Asking for it ends the pause.
+    bench.request(crate::bench::APP).await?;
+    bench.until_value("a", Some("git")).await?;
+    bench.applied(&revision).await?;
+    Ok(())
+}
