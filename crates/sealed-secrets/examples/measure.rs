@@ -1,5 +1,7 @@
-//! What the unsealer costs, on a real API server: `cargo run --release -p plumbline-sealed-secrets --example measure`, after
-//! a release build of its binaries. Prints figures; judges nothing.
+//! What the unsealer costs, on a real API server. Prints figures; judges nothing.
+//!
+//! `cargo build --release -p plumbline-sealed-secrets`, then
+//! `cargo run -p plumbline-sealed-secrets --example measure target/release/plumbline-unsealer`.
 #![allow(clippy::print_stdout, reason = "a program for people at a terminal")]
 
 use std::collections::BTreeMap;
@@ -155,10 +157,10 @@ where
 )]
 async fn main() -> anyhow::Result<()> {
     plumbline_common::client::install_crypto_provider();
-    let binary = std::env::current_exe()?
-        .ancestors()
-        .nth(2)
-        .map_or_else(PathBuf::new, |dir| dir.join("plumbline-unsealer"));
+    let binary = std::env::args_os()
+        .nth(1)
+        .context("name the plumbline-unsealer to measure")?;
+    let binary = PathBuf::from(binary);
     let world = World::new().await?;
     let crd = Command::new(&binary).arg("crd").output()?;
     world.kubectl_with(

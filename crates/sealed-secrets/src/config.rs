@@ -133,6 +133,10 @@ pub struct Config {
     /// Objects worked on at once
     #[arg(long, default_value_t = 8, help_heading = "Plumbline", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub concurrency: u16,
+    /// Let one replica work at a time; all of them serve the certificate (needs access to Leases)
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false",
+          value_parser = boolean, action = ArgAction::Set, help_heading = "Plumbline")]
+    pub leader_elect: bool,
     /// Kubeconfig, outside of a cluster
     #[arg(long, value_name = "FILE", help_heading = "Plumbline")]
     pub kubeconfig: Option<PathBuf>,

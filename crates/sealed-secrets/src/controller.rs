@@ -122,8 +122,44 @@ struct State {
     failures: HashMap<Key, u32>,
     waiting_for_keys: HashSet<Key>,
     blocked: HashSet<Key>,
-    /// Watches whose first listing has not ended.
-    unlisted: usize,
+    /// Watches whose first listing has not ended, by scope: a namespace, or `""` for all.
+    unlisted: HashMap<String, u8>,
+    /// How many scopes there are.
+    scopes: usize,
+    /// Scopes that cannot be listed for now; they must not keep the others waiting.
+    unreachable: HashSet<String>,
+    /// Objects whose scope is not listed yet: a Secret that is not listed yet is not a missing Secret.
+    parked: HashSet<Key>,
+}
+
+impl State {
+    fn is_listed(&self, key: &Key) -> bool {
+        !self.unlisted.contains_key("") && !self.unlisted.contains_key(&key.namespace)
+    }
+
+    /// Whether everything that can be listed has been, and that is something.
+    fn is_complete(&self) -> bool {
+        self.unlisted.len() < self.scopes
+            && self.unlisted.keys().all(|scope| self.unreachable.contains(scope))
+    }
+
+    /// One of the two listings of `scope` has ended.
+    fn listed(&mut self, scope: &str) {
+        if let Some(left) = self.unlisted.get_mut(scope) {
+            *left = left.saturating_sub(1);
+            if *left == 0 {
+                self.unlisted.remove(scope);
+            }
+        }
+        let (now, later) = std::mem::take(&mut self.parked)
+            .into_iter()
+            .partition(|key| self.is_listed(key));
+        self.parked = later;
+        let now: HashSet<Key> = now;
+        for key in now {
+            self.queue.add(key, Urgency::Backlog);
+        }
+    }
 }
 
 /// Runs until a watch ends. `ready` is called once everything that exists has been listed.
@@ -134,28 +170,32 @@ pub async fn run(context: Arc<Context>, namespaces: Vec<String>, ready: impl FnO
             .map(|namespace| observations(&context, namespace)),
     );
     let mut keyring = context.keyring.clone();
+    let unlisted = namespaces
+        .iter()
+        .map(|namespace| (namespace.clone(), 2))
+        .collect();
     let mut state = State {
-        unlisted: namespaces.len() * 2,
+        unlisted,
+        scopes: namespaces.len(),
         ..State::default()
     };
     let mut ready = Some(ready);
     let mut workers: JoinSet<(Key, Ended)> = JoinSet::new();
     loop {
-        // Nothing is decided before everything is known: a Secret not listed yet is not a missing Secret.
-        if state.unlisted == 0 {
-            if let Some(ready) = ready.take() {
-                ready();
-            }
-            while workers.len() < usize::from(context.config.concurrency) {
-                let Some(key) = state.queue.next(Instant::now()) else {
-                    break;
-                };
-                let context = Arc::clone(&context);
-                workers.spawn(async move {
-                    let ended = tokio::time::timeout(TIMEOUT, reconcile(&context, &key)).await;
-                    (key, ended.unwrap_or(Ended::Retry))
-                });
-            }
+        if state.is_complete()
+            && let Some(ready) = ready.take()
+        {
+            ready();
+        }
+        while workers.len() < usize::from(context.config.concurrency) {
+            let Some(key) = state.queue.next(Instant::now()) else {
+                break;
+            };
+            let context = Arc::clone(&context);
+            workers.spawn(async move {
+                let ended = tokio::time::timeout(TIMEOUT, reconcile(&context, &key)).await;
+                (key, ended.unwrap_or(Ended::Retry))
+            });
         }
         let deadline = state.queue.deadline();
         tokio::select! {
@@ -167,6 +207,7 @@ pub async fn run(context: Arc<Context>, namespaces: Vec<String>, ready: impl FnO
                 }
                 Some((namespace, Err(error))) => {
                     tracing::warn!(namespace, %error, "watching: next attempt follows");
+                    state.unreachable.insert(namespace);
                 }
                 None => anyhow::bail!("the watches ended"),
             },
@@ -195,35 +236,38 @@ async fn until(deadline: Option<Instant>) {
 }
 
 fn take(context: &Context, state: &mut State, namespace: &str, observed: Observed) -> Vec<Change> {
-    let mut index = lock(&context.index);
-    match observed {
-        Observed::Sealed(event) => {
-            if matches!(*event, watcher::Event::InitDone) {
-                state.unlisted = state.unlisted.saturating_sub(1);
+    let (changes, ended) = {
+        let mut index = lock(&context.index);
+        match observed {
+            Observed::Sealed(event) => {
+                let ended = matches!(*event, watcher::Event::InitDone);
+                (index.on_sealed(namespace, *event), ended)
             }
-            index.on_sealed(namespace, *event)
-        }
-        Observed::Secret(event) => {
-            if matches!(*event, watcher::Event::InitDone) {
-                state.unlisted = state.unlisted.saturating_sub(1);
+            Observed::Secret(event) => {
+                let ended = matches!(*event, watcher::Event::InitDone);
+                (index.on_secret(namespace, *event), ended)
             }
-            index.on_secret(namespace, *event)
         }
+    };
+    if ended {
+        state.listed(namespace);
     }
+    changes
 }
 
 /// Puts into the queue what a change concerns.
 fn consider(context: &Context, state: &mut State, change: Change) {
     let known = |key: &Key| lock(&context.index).sealed(key).is_some();
     match change {
+        // Its listing is still under way, and ends with a look at everything.
+        Change::Secret(key) | Change::SecretGone(key) if !state.is_listed(&key) => {}
         Change::Sealed(key) => {
             state.failures.remove(&key);
-            let urgency = if state.unlisted > 0 {
-                Urgency::Backlog
+            if state.is_listed(&key) {
+                state.queue.add(key, Urgency::Change);
             } else {
-                Urgency::Change
-            };
-            state.queue.add(key, urgency);
+                state.parked.insert(key);
+            }
         }
         Change::SealedGone(key) => {
             state.failures.remove(&key);
@@ -436,7 +480,7 @@ async fn report(context: &Context, key: &Key, sealed: &SealedSecret, finding: Fi
 
 /// The SealedSecret is no more; its Secret is Kubernetes' to collect, unless the old way is asked for.
 async fn gone(context: &Context, key: &Key, mark: Option<Mark>) -> Ended {
-    context.metrics.forget(key, "");
+    context.metrics.forget(key);
     let record = lock(&context.records).remove(key);
     let ours = mark.filter(|mark| record.is_some_and(|record| record.secret_uid == mark.uid));
     match ours.filter(|_| context.config.old_gc_behavior) {

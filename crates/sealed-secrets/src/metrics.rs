@@ -1,5 +1,8 @@
 //! The original's metrics, by the same names, and a few of ours.
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -48,6 +51,8 @@ pub struct Metrics {
     http_requests: Family<Call, Counter>,
     http_durations: Family<Duration, Histogram, fn() -> Histogram>,
     keys: Gauge,
+    /// The instance label that each object's series was made with: it has to go with the object.
+    instances: Arc<Mutex<HashMap<Key, String>>>,
     omit_secret_labels: bool,
 }
 
@@ -62,6 +67,7 @@ impl Metrics {
             http_requests: Family::default(),
             http_durations: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
             keys: Gauge::default(),
+            instances: Arc::default(),
             omit_secret_labels,
         };
         let build = Family::<[(&str, &str); 1], Gauge>::default();
@@ -118,15 +124,26 @@ impl Metrics {
 
     /// The condition of an object: `Some(true)`, `Some(false)`, or `None` for Unknown.
     pub fn condition(&self, key: &Key, instance: &str, synced: Option<bool>) {
-        if !self.omit_secret_labels {
-            let value = synced.map_or(0, |synced| if synced { 1 } else { -1 });
-            self.conditions.get_or_create(&labels(key, instance)).set(value);
+        if self.omit_secret_labels {
+            return;
         }
+        let before = self.instances().insert(key.clone(), instance.to_owned());
+        if let Some(before) = before.filter(|before| before != instance) {
+            self.conditions.remove(&labels(key, &before));
+        }
+        let value = synced.map_or(0, |synced| if synced { 1 } else { -1 });
+        self.conditions.get_or_create(&labels(key, instance)).set(value);
     }
 
     /// Forgets an object that is gone.
-    pub fn forget(&self, key: &Key, instance: &str) {
-        self.conditions.remove(&labels(key, instance));
+    pub fn forget(&self, key: &Key) {
+        if let Some(instance) = self.instances().remove(key) {
+            self.conditions.remove(&labels(key, &instance));
+        }
+    }
+
+    fn instances(&self) -> MutexGuard<'_, HashMap<Key, String>> {
+        self.instances.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One HTTP request.

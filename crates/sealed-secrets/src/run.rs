@@ -7,6 +7,7 @@ use k8s_openapi::jiff::Timestamp;
 use plumbline_common::admin::{self, Admin};
 use plumbline_common::client::{self, ClientOptions};
 use plumbline_common::events::Recorder;
+use plumbline_common::leader::{self, Election};
 use plumbline_common::shutdown::Supervisor;
 use plumbline_common::telemetry::{self, Format};
 use prometheus_client::registry::Registry;
@@ -22,6 +23,8 @@ use crate::server::Server;
 
 /// What Events name as their source, as they always have.
 const COMPONENT: &str = "sealed-secrets";
+/// The Lease that replicas compete for.
+const LEASE: &str = "plumbline-unsealer";
 /// Where a Pod finds its own namespace.
 const POD_NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
 
@@ -123,14 +126,34 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         index: Mutex::new(Index::default()),
         records: Mutex::default(),
     });
-    parts.spawn("the controller", async move {
-        controller::run(context, namespaces, || {
-            tracing::info!("HTTP server serving and watches complete");
-            admin.set_ready(true);
-        })
-        .await
-    });
+    parts.spawn("the controller", work(context, namespaces, admin));
     parts.run().await
+}
+
+/// Leads, if that is asked for, and works. A replica that waits is ready: it serves the certificate.
+async fn work(context: Arc<Context>, namespaces: Vec<String>, admin: Admin) -> anyhow::Result<()> {
+    let lost = if context.config.leader_elect {
+        admin.set_ready(true);
+        let election = Election {
+            lease: LEASE.to_owned(),
+            namespace: context.key_namespace.clone(),
+            identity: leader::identity(),
+        };
+        Some(leader::acquire(context.client.clone(), election).await?)
+    } else {
+        None
+    };
+    let working = controller::run(context, namespaces, || {
+        tracing::info!("HTTP server serving and watches complete");
+        admin.set_ready(true);
+    });
+    match lost {
+        Some(lost) => tokio::select! {
+            ended = working => ended,
+            error = lost => Err(error),
+        },
+        None => working.await,
+    }
 }
 
 /// `POD_NAMESPACE`, else the Pod's own, else `default`: where the keys are.

@@ -1,10 +1,14 @@
 //! `plumbline-unsealer`: turns SealedSecrets into Secrets.
 
-use std::ffi::OsString;
+use std::{ffi::OsString, process::ExitCode};
 
 use plumbline_sealed_secrets::{config::Config, goflags, run};
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
+    plumbline_common::shutdown::exit(start())
+}
+
+fn start() -> anyhow::Result<()> {
     plumbline_common::client::install_crypto_provider();
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let config = goflags::parse::<Config>(&arguments, &|name| std::env::var_os(name))

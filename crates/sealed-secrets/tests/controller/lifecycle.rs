@@ -375,3 +375,63 @@ async fn templates_are_rendered_and_their_errors_keep_secrets() {
     assert!(!message.contains("hunter2"), "{message}");
     assert!(!unsealer.log().contains("hunter2"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_replica_works_and_another_takes_over() {
+    let place = Place::new().await;
+    let one = place.start(&["--leader-elect"]).await;
+    place
+        .apply(one.seal("a", Scope::Strict, &[("k", "v")]).await)
+        .await;
+    place.synced("a", "True").await;
+    let two = place.start(&["--leader-elect"]).await;
+    // The one that waits serves the certificate, too.
+    place
+        .apply(two.seal("b", Scope::Strict, &[("k", "v")]).await)
+        .await;
+    place.synced("b", "True").await;
+    assert!(
+        two.metric("sealed_secrets_controller_unseal_requests_total")
+            .await
+            .abs()
+            < 0.5
+    );
+    one.stop();
+    place
+        .apply(two.seal("c", Scope::Strict, &[("k", "v")]).await)
+        .await;
+    place.synced("c", "True").await;
+    assert!(
+        two.metric("sealed_secrets_controller_unseal_requests_total")
+            .await
+            > 0.5
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_namespaces_can_be_listed() {
+    let (place, other) = (Place::new().await, Place::new().await);
+    let flag = format!("--additional-namespaces={},not-there", other.namespace());
+    let unsealer = place.start(&[&flag]).await;
+    let mut sealed = unsealer.seal("a", Scope::ClusterWide, &[("k", "v")]).await;
+    place.apply(sealed.clone()).await;
+    sealed["metadata"]["namespace"] = json!(other.namespace());
+    other.apply(sealed).await;
+    place.synced("a", "True").await;
+    other.synced("a", "True").await;
+    other
+        .sealed()
+        .delete("a", &DeleteParams::default())
+        .await
+        .unwrap();
+    wait_for("its series to go", PATIENCE, async || {
+        let series = format!(
+            "sealed_secrets_controller_condition_info{{namespace=\"{}\"",
+            other.namespace()
+        );
+        let left = unsealer.metric(&series).await;
+        if left.abs() < 0.5 { Ok(()) } else { Err(left) }
+    })
+    .await
+    .unwrap();
+}
