@@ -72,3 +72,43 @@ impl Supervisor {
         outcome
     }
 }
+
+/// Ends `main`: prints an error on standard error as `error: what: why`, without a backtrace, and chooses the exit code.
+pub fn exit(outcome: anyhow::Result<()>) -> std::process::ExitCode {
+    use std::io::Write as _;
+    match outcome {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            // `Err`: there is nobody to tell.
+            drop(writeln!(std::io::stderr(), "error: {}", chain(&error)));
+            std::process::ExitCode::FAILURE
+        }
+    }
+}
+
+/// The error and its causes; kube's errors print their causes themselves, which are then not repeated.
+fn chain(error: &anyhow::Error) -> String {
+    error.chain().skip(1).fold(error.to_string(), |text, cause| {
+        let cause = cause.to_string();
+        if text.contains(&cause) {
+            text
+        } else {
+            format!("{text}: {cause}")
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+
+    use super::*;
+
+    #[test]
+    fn causes_are_told_once() {
+        let error = anyhow!("no such file")
+            .context("cannot read x: no such file")
+            .context("cannot start");
+        assert_eq!(chain(&error), "cannot start: cannot read x: no such file");
+    }
+}

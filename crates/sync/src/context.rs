@@ -230,6 +230,8 @@ impl Context {
         }
         let mut config = self.config.clone();
         config.auth_info.impersonate = Some(user.clone());
+        // Only the user: groups of the kubeconfig's own impersonation would be this account's rights.
+        config.auth_info.impersonate_groups = None;
         let client = Client::try_from(config).map_err(|error| Error::Impersonation(user.clone(), error))?;
         clients.insert(user, client.clone());
         Ok(client)

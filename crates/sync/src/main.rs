@@ -1,6 +1,9 @@
 //! `plumbline-sync`: without a subcommand it is the controller.
 
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
+use plumbline_common::shutdown;
 use plumbline_sync::{
     api::{UrlSchemes, crds_yaml},
     config::ControllerArgs,
@@ -28,8 +31,11 @@ enum Command {
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let arguments = Arguments::parse();
+async fn main() -> ExitCode {
+    shutdown::exit(start(Arguments::parse()).await)
+}
+
+async fn start(arguments: Arguments) -> anyhow::Result<()> {
     match arguments.command {
         None => run(arguments.controller).await,
         Some(Command::Crd { allow_file_urls }) => {

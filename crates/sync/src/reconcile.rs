@@ -281,6 +281,8 @@ impl Step<'_> {
         let after = outcome::inventory_after(base, &inventory, &seen, &outcome, &removals);
         let result = outcome::summary(&plan, &seen, desired, artifact, &outcome, &removals);
         let result = report::Result {
+            name: &owner.name,
+            namespace: &owner.namespace,
             inventory: (after != *base || old.inventory.is_none())
                 .then(|| inventory::write(&after, &unreadable)),
             took: self.begun.elapsed(),

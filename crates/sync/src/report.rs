@@ -36,6 +36,10 @@ pub struct About<'a> {
 /// How a reconciliation ended.
 #[derive(Clone, Debug, Default)]
 pub struct Result<'a> {
+    /// Name of the Kustomization.
+    pub name: &'a str,
+    /// Namespace of the Kustomization.
+    pub namespace: &'a str,
     /// The revision that was tried.
     pub revision: &'a str,
     /// Digest of everything that Git wants, in hex.
@@ -115,31 +119,14 @@ fn verdict(result: &Result<'_>) -> Verdict {
             list(&mut message, result.build.iter().chain(&result.apply));
             message
         };
-        if let Some((held @ Held::Partial, count)) = result.held {
-            // Writing to a String cannot fail.
-            let _ = write!(message, "\n{count} object(s) are no longer in Git, but {held}");
+        if let Some((_, _, held)) = held(result) {
+            message.push('\n');
+            message.push_str(&held);
         }
         return ("False", reason, message);
     }
-    match result.held {
-        Some((Held::Budget { deletions, of }, _)) => {
-            let revision = result.revision;
-            let message = format!(
-                "{deletions} of {of} objects are gone from Git at revision {revision}, which is more than may be deleted \
-                 without confirmation. Nothing was deleted. If that is intended: kubectl annotate kustomization NAME -n \
-                 NAMESPACE --overwrite {CONFIRM_DELETION}={revision}"
-            );
-            return ("False", "DeletionHeld", message);
-        }
-        Some((Held::Empty | Held::Partial, count)) => {
-            let message = format!(
-                "the path holds no manifest at revision {}, but the inventory has {count} object(s): nothing was deleted. \
-                 To delete them, delete the Kustomization",
-                result.revision
-            );
-            return ("False", "ArtifactFailed", message);
-        }
-        None => {}
+    if let Some(held) = held(result) {
+        return held;
     }
     if result.untried > 0 {
         let message = format!(
@@ -161,6 +148,34 @@ fn verdict(result: &Result<'_>) -> Verdict {
         "ReconciliationSucceeded",
         format!("Applied revision: {}", result.revision),
     )
+}
+
+/// What is held back, and how it goes on.
+fn held(result: &Result<'_>) -> Option<Verdict> {
+    let revision = result.revision;
+    let (reason, message) = match result.held? {
+        (Held::Budget { deletions, of }, _) => (
+            "DeletionHeld",
+            format!(
+                "{deletions} of {of} objects are gone from Git at revision {revision}, which is more than may be deleted \
+                 without confirmation. Nothing was deleted. If that is intended: kubectl annotate kustomization {} \
+                 --namespace {} --overwrite {CONFIRM_DELETION}={revision}",
+                result.name, result.namespace
+            ),
+        ),
+        (Held::Empty, count) => (
+            "ArtifactFailed",
+            format!(
+                "the path holds no manifest at revision {revision}, but the inventory has {count} object(s): nothing was \
+                 deleted. To delete them, delete the Kustomization"
+            ),
+        ),
+        (held @ Held::Partial, count) => (
+            "BuildFailed",
+            format!("{count} object(s) are no longer in Git, but {held}"),
+        ),
+    };
+    Some(("False", reason, message))
 }
 
 fn list<'a>(message: &mut String, problems: impl Iterator<Item = &'a Problem>) {

@@ -12,6 +12,8 @@ fn about() -> About<'static> {
 
 fn result() -> Result<'static> {
     Result {
+        name: "app",
+        namespace: "team",
         revision: REVISION,
         digest: "d".into(),
         total: 2,
@@ -98,6 +100,9 @@ fn every_problem_is_listed_and_the_applied_revision_stays() {
 
 #[test]
 fn a_held_deletion_says_exactly_what_to_type() {
+    let command = format!(
+        "kubectl annotate kustomization app --namespace team --overwrite plumbline.dev/confirm-deletion={REVISION}"
+    );
     let held = Result {
         held: Some((Held::Budget { deletions: 9, of: 12 }, 9)),
         ..result()
@@ -105,10 +110,18 @@ fn a_held_deletion_says_exactly_what_to_type() {
     let status = finished(&KustomizationStatus::default(), &held, about());
     let (value, reason, message) = condition(&status, "Ready");
     assert_eq!((value, reason), ("False", "DeletionHeld"));
-    assert!(
-        message.ends_with(&format!("plumbline.dev/confirm-deletion={REVISION}")),
-        "{message}"
-    );
+    assert!(message.ends_with(&command), "{message}");
+
+    // It is said too where something else is wrong, possibly for ever.
+    let held = Result {
+        apply: vec![problem("hpa.yaml:1")],
+        ..held
+    };
+    let status = finished(&KustomizationStatus::default(), &held, about());
+    let (_, reason, message) = condition(&status, "Ready");
+    assert_eq!(reason, "ReconciliationFailed");
+    assert!(message.contains("hpa.yaml:1"), "{message}");
+    assert!(message.ends_with(&command), "{message}");
 }
 
 #[test]

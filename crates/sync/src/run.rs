@@ -46,6 +46,11 @@ pub async fn run(args: ControllerArgs) -> anyhow::Result<()> {
     for flag in args.without_effect() {
         tracing::warn!(flag, "the flag is accepted for compatibility and has no effect");
     }
+    let mut addresses = vec![
+        admin::listen_address(&args.health_addr)?,
+        admin::listen_address(&args.metrics_addr)?,
+    ];
+    addresses.dedup();
     let user_agent = concat!("plumbline-sync/", env!("CARGO_PKG_VERSION"));
     let mut config = client::config(&client::ClientOptions::default()).await?;
     config.headers.push((
@@ -58,11 +63,6 @@ pub async fn run(args: ControllerArgs) -> anyhow::Result<()> {
     let admin = admin::Admin::new(registry);
 
     let mut parts = shutdown::Supervisor::default();
-    let mut addresses = vec![
-        admin::listen_address(&args.health_addr)?,
-        admin::listen_address(&args.metrics_addr)?,
-    ];
-    addresses.dedup();
     for address in addresses.into_iter().flatten() {
         parts.spawn(
             "the administrative server",
