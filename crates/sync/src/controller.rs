@@ -147,6 +147,19 @@ pub fn has_finalizer(object: &Kustomization) -> bool {
     object.finalizers().iter().any(|name| name == FINALIZER)
 }
 
+/// What is wrong with a duration that the CRD's pattern let pass.
+pub fn wrong_duration(spec: &KustomizationSpec) -> Option<String> {
+    let fields = [
+        ("spec.interval", Some(&spec.interval)),
+        ("spec.retryInterval", spec.retry_interval.as_ref()),
+        ("spec.timeout", spec.timeout.as_ref()),
+    ];
+    fields.into_iter().find_map(|(field, text)| {
+        let error = duration::parse(text?).err()?;
+        Some(format!("{field}: {error}"))
+    })
+}
+
 /// `spec.interval`, at least a second.
 pub fn interval(spec: &KustomizationSpec) -> Duration {
     duration::parse(&spec.interval)

@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     act,
-    cluster::requests::RequestError,
+    cluster::{live::Owner, requests::RequestError},
     decide::Plan,
     inventory::Inventory,
     manifest::{Desired, Problem},
@@ -20,6 +20,7 @@ use crate::{
 
 /// Sums a look up for the status.
 pub fn summary<'r>(
+    owner: &'r Owner,
     plan: &Plan,
     seen: &Observation,
     desired: &Desired,
@@ -60,6 +61,8 @@ pub fn summary<'r>(
         });
     }
     report::Result {
+        name: &owner.name,
+        namespace: &owner.namespace,
         revision: &artifact.revision,
         digest: desired.digest.clone(),
         build,

@@ -111,6 +111,9 @@ impl Step<'_> {
             );
             return Some(("UnsupportedField", message));
         }
+        if let Some(message) = controller::wrong_duration(spec) {
+            return Some(("InvalidField", message));
+        }
         let (namespace, name) = self.source_key();
         if namespace != self.owner.namespace
             && self.context.settings.cross_namespace == CrossNamespace::Refused
@@ -279,10 +282,8 @@ impl Step<'_> {
 
         let base = plan.write_ahead.as_ref().unwrap_or(&inventory);
         let after = outcome::inventory_after(base, &inventory, &seen, &outcome, &removals);
-        let result = outcome::summary(&plan, &seen, desired, artifact, &outcome, &removals);
+        let result = outcome::summary(owner, &plan, &seen, desired, artifact, &outcome, &removals);
         let result = report::Result {
-            name: &owner.name,
-            namespace: &owner.namespace,
             inventory: (after != *base || old.inventory.is_none())
                 .then(|| inventory::write(&after, &unreadable)),
             took: self.begun.elapsed(),

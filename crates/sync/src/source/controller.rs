@@ -246,7 +246,7 @@ async fn look(
     memory: &mut Memory,
     context: &Context,
 ) -> Result<Result<Arc<Artifact>, fetch::FetchError>, Error> {
-    if let Err(error) = fetch::unsupported(&object.spec) {
+    if let Err(error) = fetch::refuse(&object.spec) {
         return Ok(Err(error));
     }
     let remote = match &memory.remote {

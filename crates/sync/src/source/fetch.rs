@@ -74,8 +74,8 @@ impl FetchError {
     }
 }
 
-/// The fields that are not built yet and are set.
-pub(super) fn unsupported(spec: &GitRepositorySpec) -> Result<(), FetchError> {
+/// Refuses fields that are not built yet, and durations that the CRD lets pass.
+pub(super) fn refuse(spec: &GitRepositorySpec) -> Result<(), FetchError> {
     let set = [
         (
             "spec.provider",
@@ -96,9 +96,12 @@ pub(super) fn unsupported(spec: &GitRepositorySpec) -> Result<(), FetchError> {
             "; files are read on demand anyway",
         ),
     ];
-    match set.into_iter().find(|(_, is_set, _)| *is_set) {
-        Some((field, _, hint)) => Err(FetchError::Unsupported { field, hint }),
-        None => Ok(()),
+    if let Some((field, _, hint)) = set.into_iter().find(|(_, is_set, _)| *is_set) {
+        return Err(FetchError::Unsupported { field, hint });
+    }
+    match duration::parse(&spec.interval) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(FetchError::Field(format!("spec.interval: {error}"))),
     }
 }
 
