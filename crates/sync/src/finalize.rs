@@ -38,14 +38,7 @@ impl Step<'_> {
                 context.kinds.refresh_since(0).await.map_err(Error::Discovery)?;
             }
             let client = context.client_for(spec, &owner.namespace)?;
-            let tools = prune::Tools {
-                client: &client,
-                in_flight: &context.in_flight,
-                concurrency: context.settings.concurrency,
-                kinds: &context.kinds,
-                live: &context.live,
-                owner,
-            };
+            let tools = self.prune_tools(&client);
             let mut surplus: Vec<_> = inventory.keys().cloned().collect();
             surplus.sort_by_cached_key(|id| std::cmp::Reverse(decide::stage_of(id)));
             context.live.forget_owner(owner);

@@ -333,16 +333,21 @@ impl Step<'_> {
             // Not everything was tried: deletions have time.
             troubled.extend(plan.delete.iter().map(|id| (id.group.clone(), id.kind.clone())));
         }
-        let tools = prune::Tools {
-            client: &client,
-            in_flight: &context.in_flight,
-            concurrency: context.settings.concurrency,
-            kinds: &context.kinds,
-            live: &context.live,
-            owner,
-        };
+        let tools = self.prune_tools(&client);
         let removals = prune::prune(&tools, &plan.delete, inventory, &troubled).await;
         Ok((outcome, removals))
+    }
+
+    /// What deleting needs, as the identity of `client`.
+    pub(crate) fn prune_tools<'t>(&'t self, client: &'t kube::Client) -> prune::Tools<'t> {
+        prune::Tools {
+            client,
+            in_flight: &self.context.in_flight,
+            concurrency: self.context.settings.concurrency,
+            kinds: &self.context.kinds,
+            live: &self.context.live,
+            owner: self.owner,
+        }
     }
 
     /// When to look again if nothing happens before.
