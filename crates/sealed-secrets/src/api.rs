@@ -31,6 +31,7 @@ pub const SKIP_SET_OWNER_REFERENCES: &str = "sealedsecrets.bitnami.com/skip-set-
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
+#[schemars(transform = require_items)]
 pub struct SealedSecretSpec {
     /// The Secret that comes out, apart from its data.
     #[serde(default, skip_serializing_if = "SecretTemplate::is_empty")]
@@ -44,7 +45,7 @@ pub struct SealedSecretSpec {
     #[schemars(schema_with = "base64_schema")]
     pub data: Option<String>,
     /// The sealed items by the key they get in the Secret.
-    #[serde(deserialize_with = "lenient_items")]
+    #[serde(default, deserialize_with = "lenient_items")]
     #[schemars(schema_with = "items_schema")]
     pub encrypted_data: BTreeMap<String, String>,
 }
@@ -166,6 +167,11 @@ fn text_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Str
         Value::String(text) => Some(text),
         _ => Some(String::new()),
     })
+}
+
+/// The API server wants encryptedData; files of the deprecated form that lack it are read all the same.
+fn require_items(schema: &mut Schema) {
+    schema.insert("required".to_owned(), Value::from(["encryptedData"].as_slice()));
 }
 
 fn base64_schema(_: &mut SchemaGenerator) -> Schema {

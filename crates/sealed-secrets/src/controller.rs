@@ -1,6 +1,7 @@
 //! The loop: watches fill the index, the queue says what is next, workers reconcile.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -55,6 +56,8 @@ pub struct Context {
     pub index: Mutex<Index>,
     /// Records of what was unsealed: a CRD of the original has no place for them in the status.
     pub records: Mutex<HashMap<Key, Unsealed>>,
+    /// Whether the CRD drops records from the status.
+    pub drops_records: AtomicBool,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -446,7 +449,10 @@ async fn report(context: &Context, key: &Key, sealed: &SealedSecret, finding: Fi
     if let Finding::Synced(record) = &finding {
         lock(&context.records).insert(key.clone(), record.clone());
     }
-    let status = finding.status(sealed, key, Timestamp::now());
+    let only_record = finding.is_said(sealed, key) && context.drops_records.load(Ordering::Relaxed);
+    let status = finding
+        .status(sealed, key, Timestamp::now())
+        .filter(|_| !only_record);
     // An Event tells of a change; the state is in the status.
     let before = sealed
         .status
@@ -462,8 +468,19 @@ async fn report(context: &Context, key: &Key, sealed: &SealedSecret, finding: Fi
     let Some(status) = status.filter(|_| context.config.update_status) else {
         return ended;
     };
+    let records = status.unsealed.is_some();
     match act::write_status(&context.client, sealed, status).await {
         Ok(written) => {
+            let kept = written
+                .status
+                .as_ref()
+                .is_some_and(|status| status.unsealed.is_some());
+            if records && !kept && !context.drops_records.swap(true, Ordering::Relaxed) {
+                tracing::warn!(
+                    "the CustomResourceDefinition drops records from the status: every start opens everything once; \
+                     install the one that `plumbline-unsealer crd` prints"
+                );
+            }
             lock(&context.index).wrote_sealed(key, Arc::new(written));
             ended
         }

@@ -105,15 +105,21 @@ pub fn is_up_to_date(sealed: &SealedSecret, secret: Option<&Mark>) -> bool {
     let (Some(record), Some(secret)) = (&status.unsealed, secret) else {
         return false;
     };
-    let synced = status
-        .conditions
-        .first()
-        .is_some_and(|first| first.type_ == "Synced" && first.status == "True");
-    synced
-        && status.observed_generation == sealed.metadata.generation
+    is_synced(sealed)
         && record.secret_uid == secret.uid
         && record.secret_resource_version == secret.version
         && record.source == source(sealed)
+}
+
+/// Whether the status says that this generation was unsealed.
+fn is_synced(sealed: &SealedSecret) -> bool {
+    sealed.status.as_ref().is_some_and(|status| {
+        status.observed_generation == sealed.metadata.generation
+            && status
+                .conditions
+                .first()
+                .is_some_and(|first| first.type_ == "Synced" && first.status == "True")
+    })
 }
 
 /// The fingerprints that opened the items the last time.
@@ -221,10 +227,14 @@ pub fn decide(sealed: &SealedSecret, existing: Option<&Secret>, desired: &Desire
     if !ours && !managed && !patched {
         return Plan::Refuse(Refusal::Unmanaged);
     }
-    // Only somebody else's change: what was asked for is what was written last.
-    let drifted = record.is_some_and(|record| {
-        record.source == source(sealed) && Some(&record.secret_uid) == existing.metadata.uid.as_ref()
-    });
+    let drifted = match record {
+        // Only somebody else's change: what was asked for is what was written last.
+        Some(record) => {
+            record.source == source(sealed) && Some(&record.secret_uid) == existing.metadata.uid.as_ref()
+        }
+        // Written by the original, which leaves no record but says when it was done.
+        None => is_synced(sealed),
+    };
     let mut wanted = existing.clone();
     if patched {
         wanted.data.get_or_insert_default().extend(bytes(desired));

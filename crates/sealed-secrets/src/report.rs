@@ -112,6 +112,27 @@ impl Finding {
         }
     }
 
+    /// Whether the condition says this already; the record aside.
+    pub fn is_said(&self, sealed: &SealedSecret, key: &Key) -> bool {
+        let Some(old) = &sealed.status else { return false };
+        let state = if matches!(self, Self::Synced(_)) {
+            "True"
+        } else {
+            "False"
+        };
+        let message = Some(self.message(key)).filter(|message| !message.is_empty());
+        let condition = old
+            .conditions
+            .iter()
+            .find(|condition| condition.type_ == "Synced");
+        old.observed_generation == sealed.metadata.generation
+            && condition.is_some_and(|condition| {
+                condition.status == state
+                    && condition.message == message
+                    && condition.reason.as_deref() == Some(self.reason().0)
+            })
+    }
+
     /// The status that says this; `None` when it is already there.
     pub fn status(&self, sealed: &SealedSecret, key: &Key, now: Timestamp) -> Option<SealedSecretStatus> {
         let old = sealed.status.clone().unwrap_or_default();
@@ -129,10 +150,7 @@ impl Finding {
             // Whose Secret it is stays known while something is wrong.
             _ => old.unsealed.clone(),
         };
-        let said = before.is_some_and(|before| {
-            before.status == state && before.message == message && before.reason == reason
-        });
-        if said && old.observed_generation == sealed.metadata.generation && old.unsealed == record {
+        if self.is_said(sealed, key) && old.unsealed == record {
             return None;
         }
         let transition = before

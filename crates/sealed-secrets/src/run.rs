@@ -1,5 +1,6 @@
 //! The process: keys first, then the API for kubeseal, then the watches.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use anyhow::Context as _;
@@ -125,6 +126,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         recorder,
         index: Mutex::new(Index::default()),
         records: Mutex::default(),
+        drops_records: AtomicBool::new(false),
     });
     parts.spawn("the controller", work(context, namespaces, admin));
     parts.run().await
