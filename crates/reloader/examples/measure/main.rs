@@ -15,8 +15,13 @@ use kube::{
     Api, ResourceExt,
     api::{Patch, PatchParams, PostParams, WatchEvent, WatchParams},
 };
+use plumbline_common::client::ClientOptions;
 use plumbline_testkit::{Leash, World, wait_for};
 use serde_json::json;
+
+mod connect;
+
+use connect::connect;
 
 const HASH: &str = "reloader.plumbline.dev/config-hash";
 const SOURCES: &str = "reloader.plumbline.dev/sources";
@@ -31,8 +36,14 @@ async fn main() -> anyhow::Result<()> {
     let deployments: usize = arguments.next().map_or(Ok(200), |text| text.parse())?;
     let sources: usize = arguments.next().map_or(Ok(0), |text| text.parse())?;
     let world = World::new().await?;
-    let maps: Api<ConfigMap> = Api::namespaced(world.client(), world.namespace());
-    let api: Api<Deployment> = Api::namespaced(world.client(), world.namespace());
+    // Without Nagle's delay of its own, which would be measured too.
+    let options = ClientOptions {
+        kubeconfig: Some(world.kubeconfig()),
+        context: None,
+    };
+    let client = connect(&options, "measure").await?;
+    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), world.namespace());
+    let api: Api<Deployment> = Api::namespaced(client, world.namespace());
 
     populate(&maps, &api, deployments, sources).await?;
 
