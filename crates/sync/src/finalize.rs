@@ -5,11 +5,12 @@ use std::{
     time::Duration,
 };
 
+use k8s_openapi::jiff::SignedDuration;
 use kube::{ResourceExt as _, runtime::controller::Action};
 use plumbline_common::events;
 
 use crate::{
-    api::FINALIZER,
+    api::{FINALIZER, KustomizationStatus},
     context::{Error, Memory},
     controller, decide,
     inventory::{self, Inventory},
@@ -17,6 +18,11 @@ use crate::{
     reconcile::Step,
     report,
 };
+
+/// When deletions that failed are tried again.
+const RETRY: Duration = Duration::from_secs(5);
+/// When objects that are being deleted are looked at again.
+const TERMINATION: Duration = Duration::from_secs(1);
 
 impl Step<'_> {
     /// The Kustomization is being deleted: so are its objects, as its policy says.
@@ -32,58 +38,8 @@ impl Step<'_> {
             Some("Delete" | "WaitForTermination") => true,
             _ => spec.prune,
         };
-        let (inventory, unreadable) = inventory::read(old.inventory.as_ref());
-        if delete && !inventory.is_empty() {
-            if context.kinds.asked().await == 0 {
-                context.kinds.refresh_since(0).await.map_err(Error::Discovery)?;
-            }
-            let client = context.client_for(spec, &owner.namespace)?;
-            let tools = self.prune_tools(&client);
-            let mut surplus: Vec<_> = inventory.keys().cloned().collect();
-            surplus.sort_by_cached_key(|id| std::cmp::Reverse(decide::stage_of(id)));
-            context.live.forget_owner(owner);
-            let removals = prune::prune(&tools, &surplus, &inventory, &BTreeSet::new()).await;
-            let left: Inventory = inventory
-                .into_iter()
-                .filter(|(id, _)| matches!(removals.get(id), Some(Removal::Failed(_)) | None))
-                .collect();
-            if !left.is_empty() {
-                let problems: Vec<String> = removals
-                    .iter()
-                    .filter_map(|(id, removal)| match removal {
-                        Removal::Failed(message) => Some(format!("{id}: {message}")),
-                        _ => None,
-                    })
-                    .take(20)
-                    .collect();
-                let message = format!(
-                    "{} object(s) cannot be deleted:\n{}",
-                    left.len(),
-                    problems.join("\n")
-                );
-                let mut new = report::not_ready(&old, "PruneFailed", &message, self.about);
-                new.inventory = Some(inventory::write(&left, &unreadable));
-                self.tell_failure(&old, &new, "");
-                context.write_status(owner, memory, &old, new).await?;
-                return Ok(Action::requeue(
-                    Duration::from_secs(5).min(controller::retry_interval(spec)),
-                ));
-            }
-            if let Some(changes) = report::changes(&BTreeMap::new(), &removals) {
-                tracing::info!(
-                    name = owner.name,
-                    namespace = owner.namespace,
-                    changes,
-                    "finalized"
-                );
-                context.tell(
-                    self.object,
-                    events::Kind::Normal,
-                    "ReconciliationSucceeded",
-                    changes,
-                    "",
-                );
-            }
+        if delete && let Some(again) = self.delete_objects(memory, &old).await? {
+            return Ok(Action::requeue(again));
         }
         let finalizers = self
             .object
@@ -96,5 +52,86 @@ impl Step<'_> {
         context.forget(owner);
         memory.finished = true;
         Ok(Action::await_change())
+    }
+
+    /// Deletes what is in the inventory; says when to go on if that is not the end of it.
+    async fn delete_objects(
+        &self,
+        memory: &mut Memory,
+        old: &KustomizationStatus,
+    ) -> Result<Option<Duration>, Error> {
+        let (context, spec, owner) = (self.context, &self.object.spec, self.owner);
+        let (inventory, unreadable) = inventory::read(old.inventory.as_ref());
+        if inventory.is_empty() {
+            return Ok(None);
+        }
+        if context.kinds.asked().await == 0 {
+            context.kinds.refresh_since(0).await.map_err(Error::Discovery)?;
+        }
+        let client = context.client_for(spec, &owner.namespace)?;
+        let tools = self.prune_tools(&client);
+        let mut surplus: Vec<_> = inventory.keys().cloned().collect();
+        surplus.sort_by_cached_key(|id| std::cmp::Reverse(decide::stage_of(id)));
+        context.live.forget_owner(owner);
+        let removals = prune::prune(&tools, &surplus, &inventory, &BTreeSet::new()).await;
+        let left: Inventory = inventory
+            .into_iter()
+            .filter(|(id, _)| matches!(removals.get(id), Some(Removal::Failed(_)) | None))
+            .collect();
+        if !left.is_empty() {
+            let problems: Vec<String> = removals
+                .iter()
+                .filter_map(|(id, removal)| match removal {
+                    Removal::Failed(message) => Some(format!("{id}: {message}")),
+                    _ => None,
+                })
+                .take(20)
+                .collect();
+            let message = format!(
+                "{} object(s) cannot be deleted:\n{}",
+                left.len(),
+                problems.join("\n")
+            );
+            let mut new = report::not_ready(old, "PruneFailed", &message, self.about);
+            new.inventory = Some(inventory::write(&left, &unreadable));
+            self.tell_failure(old, &new, "");
+            context.write_status(owner, memory, old, new).await?;
+            return Ok(Some(RETRY.min(controller::retry_interval(spec))));
+        }
+        if let Some(changes) = report::changes(&BTreeMap::new(), &removals) {
+            tracing::info!(
+                name = owner.name,
+                namespace = owner.namespace,
+                changes,
+                "finalized"
+            );
+            context.tell(
+                self.object,
+                events::Kind::Normal,
+                "ReconciliationSucceeded",
+                changes,
+                "",
+            );
+        }
+        let leaving = removals
+            .values()
+            .filter(|r| matches!(r, Removal::Deleted | Removal::Terminating))
+            .count();
+        if leaving > 0 && self.may_wait() {
+            let message = format!("{leaving} object(s) are being deleted");
+            let new = report::not_ready(old, "Progressing", &message, self.about);
+            context.write_status(owner, memory, old, new).await?;
+            return Ok(Some(TERMINATION));
+        }
+        Ok(None)
+    }
+
+    /// Whether the policy is to wait until the objects are gone, and the time for it is not up.
+    fn may_wait(&self) -> bool {
+        let timeout =
+            SignedDuration::try_from(controller::timeout(&self.object.spec)).unwrap_or(SignedDuration::MAX);
+        let since = self.object.metadata.deletion_timestamp.as_ref();
+        self.object.spec.deletion_policy.as_deref() == Some("WaitForTermination")
+            && since.is_some_and(|since| self.about.now.duration_since(since.0) < timeout)
     }
 }

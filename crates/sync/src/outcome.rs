@@ -121,7 +121,10 @@ pub fn inventory_after(
         }
     }
     for (id, removal) in removals {
-        if matches!(removal, Removal::Deleted | Removal::Gone | Removal::Released(_)) {
+        if matches!(
+            removal,
+            Removal::Deleted | Removal::Terminating | Removal::Gone | Removal::Released(_)
+        ) {
             after.remove(id);
         }
     }

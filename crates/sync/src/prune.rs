@@ -44,6 +44,8 @@ pub struct Tools<'a> {
 pub enum Removal {
     /// It was deleted.
     Deleted,
+    /// It was being deleted already.
+    Terminating,
     /// It was gone already.
     Gone,
     /// It stays and is no longer ours, for this reason.
@@ -121,7 +123,7 @@ async fn remove(tools: &Tools<'_>, id: &ObjectId, version: &str) -> Result<Remov
             return Ok(Removal::Gone);
         };
         if metadata.deletion_timestamp.is_some() {
-            return Ok(Removal::Deleted);
+            return Ok(Removal::Terminating);
         }
         if let Some(reason) = reason_to_keep(&metadata, tools.owner) {
             if reason == WAS_THERE_BEFORE {

@@ -322,7 +322,7 @@ pub fn changes(
         match removal {
             Removal::Deleted => lines.push(format!("{id} deleted")),
             Removal::Released(reason) => lines.push(format!("{id} kept: {reason}")),
-            Removal::Gone | Removal::Failed(_) | Removal::Waits => {}
+            Removal::Terminating | Removal::Gone | Removal::Failed(_) | Removal::Waits => {}
         }
     }
     (!lines.is_empty()).then(|| lines.join("\n"))
