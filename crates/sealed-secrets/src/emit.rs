@@ -19,7 +19,7 @@ pub(crate) fn yaml(value: &Value) -> String {
         Value::Object(map) if !map.is_empty() => object(&mut text, map, 0),
         Value::Array(list) if !list.is_empty() => array(&mut text, list, 0),
         scalar => {
-            inline(&mut text, scalar, 0);
+            inline(&mut text, scalar, 2);
             text.push('\n');
         }
     }

@@ -435,3 +435,50 @@ async fn other_namespaces_can_be_listed() {
     .await
     .unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_at_any_point_it_loses_nothing_and_repeats_nothing() {
+    let place = Place::new().await;
+    let unsealer = place.start(&[]).await;
+    let mut objects = Vec::new();
+    for n in 0..30 {
+        objects.push(
+            unsealer
+                .seal(&format!("s{n}"), Scope::Strict, &[("k", "v"), ("l", "w")])
+                .await,
+        );
+    }
+    unsealer.kill();
+    for object in objects {
+        place.apply(object).await;
+    }
+    let log = place.world.audit_log().since_now().unwrap();
+    // Each round gets a little further than the one before.
+    for round in 1..8 {
+        let unsealer = place.start(&["--concurrency=2"]).await;
+        tokio::time::sleep(std::time::Duration::from_millis(15 * round)).await;
+        unsealer.kill();
+    }
+    let _unsealer = place.start(&[]).await;
+    for n in 0..30 {
+        place.synced(&format!("s{n}"), "True").await;
+        assert_eq!(
+            item(&place.secret(&format!("s{n}"), |_| true).await, "l"),
+            Some("w")
+        );
+    }
+    let requests = log
+        .requests("plumbline-unsealer")
+        .unwrap()
+        .in_namespace(place.namespace());
+    let writes = |verb: &str| {
+        requests
+            .0
+            .iter()
+            .filter(|request| request.resource == "secrets" && request.verb == verb && request.code < 300)
+            .count()
+    };
+    // A request whose client died is not always logged as answered.
+    assert!((20..=30).contains(&writes("create")), "{}", writes("create"));
+    assert_eq!((writes("update"), writes("delete")), (0, 0));
+}
