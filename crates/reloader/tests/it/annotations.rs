@@ -222,3 +222,33 @@ async fn reload_on_create_and_on_delete() -> anyhow::Result<()> {
     assert!(variable(&deleted).is_null(), "{deleted}");
     Ok(())
 }
+
+#[tokio::test]
+async fn explain_tells_what_a_workload_uses_and_what_would_happen() -> anyhow::Result<()> {
+    let bench = Bench::new().await?;
+    bench.config_map("app", "v1").await?;
+    bench.secret("db", "v1").await?;
+    let exclude = ("secrets.exclude.reloader.stakater.com/reload", "db");
+    bench
+        .create(workload("Deployment", "web", &[AUTO, exclude]))
+        .await?;
+    let mut reloader = bench.start(&[]).await?;
+    bench.adopted("Deployment", "web", &["cm/app"]).await?;
+    reloader.kill();
+    let told = bench.explain("deployment/web")?;
+    assert!(
+        told.contains("cm/app: referenced, with auto on; exists"),
+        "{told}"
+    );
+    assert!(told.contains("sec/db: referenced, but never rolls it"), "{told}");
+    assert!(told.contains("now: nothing to do"), "{told}");
+    bench.set("ConfigMap", "app", "v2").await?;
+    let told = bench.explain("deploy/web")?;
+    assert!(told.contains("now: it is to be rolled for cm/app"), "{told}");
+    // A dry run decides the same, and writes nothing.
+    let before = bench.template("Deployment", "web").await?;
+    let dry = bench.start(&["--dry-run", "--debounce=0s"]).await?;
+    bench.stays("Deployment", "web", &before).await?;
+    assert!(dry.log().contains("would be rolled"), "{}", dry.log());
+    Ok(())
+}

@@ -123,6 +123,21 @@ impl Bench {
         })
     }
 
+    /// What `explain` prints.
+    pub(crate) fn explain(&self, workload: &str) -> anyhow::Result<String> {
+        let output = Command::new(env!("CARGO_BIN_EXE_plumbline-reloader"))
+            .args(["explain", workload, "--namespace", self.world.namespace()])
+            .arg(format!("--kubeconfig={}", self.world.kubeconfig().display()))
+            .env("POD_NAMESPACE", self.world.namespace())
+            .output()?;
+        anyhow::ensure!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
     pub(crate) fn api(&self, kind: &str) -> Api<DynamicObject> {
         let (group, version) = match kind {
             "Deployment" | "StatefulSet" | "DaemonSet" => ("apps", "v1"),
