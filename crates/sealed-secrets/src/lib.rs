@@ -8,7 +8,7 @@
 //! | [`api`] | the custom resource |
 //! | [`unseal`], [`template`] | pure: a SealedSecret and a keyring in, items out |
 //! | [`observe`] → [`decide`] → [`act`] → [`report`] | the controller; `decide` is pure, only `act` writes |
-//! | [`controller`], [`queue`] | what is worked on next |
+//! | [`controller`], [`queue`], [`reconcile`] | what is worked on next, and how |
 //! | [`keystore`] | the sealing keys in the cluster |
 //! | [`server`], [`limit`] | the HTTP API that kubeseal talks to |
 //! | [`cli`] | kubeseal |
@@ -28,6 +28,7 @@ pub mod limit;
 pub mod metrics;
 pub mod observe;
 pub mod queue;
+pub mod reconcile;
 pub mod report;
 pub mod run;
 pub mod scope;

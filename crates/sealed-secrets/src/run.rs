@@ -15,11 +15,12 @@ use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
 use crate::config::{Command, Config};
-use crate::controller::{self, Context};
+use crate::controller;
 use crate::keystore::Keystore;
 use crate::limit::Limit;
 use crate::metrics::Metrics;
 use crate::observe::Index;
+use crate::reconcile::Context;
 use crate::server::Server;
 
 /// What Events name as their source, as they always have.
