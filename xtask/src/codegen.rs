@@ -33,6 +33,30 @@ const GENERATED: &[Generated] = &[
         binary: "plumbline-sync",
         arguments: &["--help"],
     },
+    Generated {
+        file: "docs/reference/crds/sealed-secrets.yaml",
+        package: "plumbline-sealed-secrets",
+        binary: "plumbline-unsealer",
+        arguments: &["crd"],
+    },
+    Generated {
+        file: "docs/reference/sealed-secrets-flags.txt",
+        package: "plumbline-sealed-secrets",
+        binary: "plumbline-unsealer",
+        arguments: &["--help"],
+    },
+    Generated {
+        file: "docs/reference/sealed-secrets-kubeseal.txt",
+        package: "plumbline-sealed-secrets",
+        binary: "kubeseal",
+        arguments: &["--help"],
+    },
+    Generated {
+        file: "docs/reference/reloader-flags.txt",
+        package: "plumbline-reloader",
+        binary: "plumbline-reloader",
+        arguments: &["--help"],
+    },
 ];
 
 pub(crate) fn run(sh: &Shell, args: &Args) -> anyhow::Result<()> {
