@@ -49,6 +49,15 @@ impl World {
         let cluster = tokio::task::spawn_blocking(shared_cluster)
             .await
             .context("starting the control plane panicked")??;
+        Self::in_cluster(cluster).await
+    }
+
+    /// A new world on a control plane of its own, which the test may take away.
+    pub async fn on(plane: &ControlPlane) -> anyhow::Result<Self> {
+        Self::in_cluster(plane.dir().to_owned()).await
+    }
+
+    async fn in_cluster(cluster: PathBuf) -> anyhow::Result<Self> {
         let client = client(&cluster.join("admin.conf"), "plumbline-test").await?;
         let namespaces: Api<Namespace> = Api::all(client.clone());
         let wanted = Namespace {

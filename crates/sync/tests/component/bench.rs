@@ -16,9 +16,9 @@ use kube::{
 };
 use plumbline_sync::api::{GitRepository, Kustomization, UrlSchemes, crds_yaml};
 use plumbline_testkit::{
-    AuditLog, Leash, Requests, World,
+    AuditLog, ControlPlane, Leash, Requests, World,
     git::{GitServer, Repository},
-    kubectl, wait_for,
+    wait_for,
 };
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
@@ -79,8 +79,20 @@ impl Syncer {
 
 impl Bench {
     pub(crate) async fn new() -> anyhow::Result<Self> {
+        static CRDS: OnceCell<()> = OnceCell::const_new();
         let world = World::new().await?;
-        crds(&world).await?;
+        CRDS.get_or_try_init(async || crds(&world)).await?;
+        Self::in_world(world)
+    }
+
+    /// On a control plane of its own.
+    pub(crate) async fn on(plane: &ControlPlane) -> anyhow::Result<Self> {
+        let world = World::on(plane).await?;
+        crds(&world)?;
+        Self::in_world(world)
+    }
+
+    fn in_world(world: World) -> anyhow::Result<Self> {
         let repository = Repository::init(world.dir())?;
         let server = GitServer::http(&repository)?;
         let kubeconfig = impersonating(&world.kubeconfig(), world.dir(), &user(world.namespace()))?;
@@ -407,23 +419,18 @@ fn overlay(into: &mut Value, over: Value) {
     }
 }
 
-/// Installs the CRDs once a process.
-async fn crds(world: &World) -> anyhow::Result<()> {
-    static DONE: OnceCell<()> = OnceCell::const_new();
-    DONE.get_or_try_init(async || {
-        let yaml = crds_yaml(UrlSchemes::WithFile)?;
-        world.kubectl_with(&["apply", "--server-side", "--force-conflicts", "-f", "-"], &yaml)?;
-        world.kubectl(&[
-            "wait",
-            "--for=condition=Established",
-            "--timeout=60s",
-            "crd/gitrepositories.source.toolkit.fluxcd.io",
-            "crd/kustomizations.kustomize.toolkit.fluxcd.io",
-        ])?;
-        Ok(())
-    })
-    .await
-    .map(drop)
+/// Installs the CRDs.
+fn crds(world: &World) -> anyhow::Result<()> {
+    let yaml = crds_yaml(UrlSchemes::WithFile)?;
+    world.kubectl_with(&["apply", "--server-side", "--force-conflicts", "-f", "-"], &yaml)?;
+    world.kubectl(&[
+        "wait",
+        "--for=condition=Established",
+        "--timeout=60s",
+        "crd/gitrepositories.source.toolkit.fluxcd.io",
+        "crd/kustomizations.kustomize.toolkit.fluxcd.io",
+    ])?;
+    Ok(())
 }
 
 /// A kubeconfig that acts as another user with all rights, by which the audit log tells it apart.
@@ -477,9 +484,4 @@ pub(crate) fn patches(requests: &Requests, resource: &str) -> usize {
         .iter()
         .filter(|request| request.verb == "patch" && request.resource == resource)
         .count()
-}
-
-/// For tests that bring their own control plane.
-pub(crate) fn run_kubectl(cluster: &Path, arguments: &[&str], input: &str) -> anyhow::Result<String> {
-    kubectl(cluster, "", arguments, input)
 }

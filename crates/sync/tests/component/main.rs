@@ -1,6 +1,11 @@
 //! The real binary against a real API server and real Git servers, one namespace a test.
 
+mod adoption;
 mod basics;
 mod bench;
+mod crashes;
 mod drift;
 mod one_bad;
+mod prune;
+mod sources;
+mod tenancy;

@@ -1,0 +1,175 @@
+//! Whose rights count, and what is refused instead of being done differently.
+
+use anyhow::Context as _;
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
+
+use crate::bench::{APP, Bench, ready};
+
+#[tokio::test]
+async fn fields_that_are_not_built_yet_are_named() -> anyhow::Result<()> {
+    let bench = Bench::new().await?;
+    bench.write_config_map("a", "1")?;
+    let revision = bench.commit()?;
+    bench.source(json!({})).await?;
+    bench
+        .kustomization(
+            APP,
+            json!({
+                "targetNamespace": "x", "wait": true, "dependsOn": [{ "name": "y" }],
+                "postBuild": { "substitute": { "a": "b" } },
+            }),
+        )
+        .await?;
+    bench
+        .source_named(
+            "verified",
+            json!({ "verify": { "mode": "HEAD", "secretRef": { "name": "keys" } } }),
+        )
+        .await?;
+    let _syncer = bench.start(&[])?;
+    let object = bench
+        .until(APP, "the fields to be refused", |object| {
+            ready(object).1 == "UnsupportedField"
+        })
+        .await?;
+    let (value, _, message) = ready(&object);
+    assert_eq!(value, "False");
+    for field in [
+        "spec.targetNamespace",
+        "spec.wait",
+        "spec.dependsOn",
+        "spec.postBuild",
+    ] {
+        assert!(message.contains(field), "{message}");
+    }
+    let status = object.status.context("no status")?;
+    assert!(
+        status
+            .conditions
+            .iter()
+            .any(|c| c.type_ == "Stalled" && c.status == "True")
+    );
+    assert_eq!(bench.value("a").await?, None, "nothing is applied");
+    let message = bench
+        .source_named_is("verified", "False", "UnsupportedField")
+        .await?;
+    assert!(message.contains("spec.verify"), "{message}");
+
+    bench
+        .set_spec(
+            APP,
+            json!({ "targetNamespace": null, "wait": false, "dependsOn": null, "postBuild": null }),
+        )
+        .await?;
+    let object = bench.applied(&revision).await?;
+    let conditions = object.status.context("no status")?.conditions;
+    assert!(conditions.iter().all(|c| c.type_ != "Stalled"), "{conditions:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_source_of_another_namespace_is_refused_unless_allowed() -> anyhow::Result<()> {
+    let (bench, other) = (Bench::new().await?, Bench::new().await?);
+    other.write_config_map("a", "1")?;
+    other
+        .repository
+        .write("deploy/a.yaml", bench.manifest("a", "1"))?;
+    other.commit()?;
+    other.source(json!({})).await?;
+    let reference = json!({ "kind": "GitRepository", "name": APP, "namespace": other.namespace() });
+    bench
+        .kustomization(APP, json!({ "sourceRef": reference }))
+        .await?;
+    let mut syncer = bench.start(&[])?;
+    let object = bench
+        .until(APP, "the reference to be refused", |object| {
+            ready(object).1 == "AccessDenied"
+        })
+        .await?;
+    let message = ready(&object).2;
+    assert!(message.contains("--no-cross-namespace-refs"), "{message}");
+    assert_eq!(bench.value("a").await?, None);
+    assert!(syncer.runs());
+    Ok(())
+}
+
+/// A ServiceAccount that may do everything with ConfigMaps of the namespace and nothing else.
+const TENANT: &str = "
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: tenant}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: tenant}
+rules:
+- apiGroups: ['']
+  resources: [configmaps]
+  verbs: ['*']
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: tenant}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: tenant}
+subjects:
+- {kind: ServiceAccount, name: tenant}
+";
+
+#[tokio::test]
+async fn a_service_account_may_do_what_it_may() -> anyhow::Result<()> {
+    let bench = Bench::new().await?;
+    let ns = bench.namespace();
+    bench
+        .world
+        .kubectl_with(&["apply", "--server-side", "-f", "-"], TENANT)?;
+    bench.write_config_map("a", "1")?;
+    bench.write_config_map("b", "1")?;
+    bench.repository.write(
+        "deploy/ns.yaml",
+        format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {ns}-forbidden}}\n"),
+    )?;
+    bench.repository.write(
+        "deploy/s.yaml",
+        format!("apiVersion: v1\nkind: Secret\nmetadata: {{name: s, namespace: {ns}}}\n"),
+    )?;
+    let log = bench.world.audit_log().since_now()?;
+    let revision = bench.commit()?;
+    bench.source(json!({})).await?;
+    bench
+        .kustomization(APP, json!({ "serviceAccountName": "tenant" }))
+        .await?;
+    let _syncer = bench.start(&[])?;
+    let message = bench.fails(&revision, "ReconciliationFailed").await?;
+    let account = format!("system:serviceaccount:{ns}:tenant");
+    for part in [
+        "2 problems",
+        "deploy/ns.yaml:1",
+        "deploy/s.yaml:1",
+        "is forbidden",
+        &account,
+    ] {
+        assert!(message.contains(part), "{part:?} is not in {message}");
+    }
+    assert_eq!(bench.value("a").await?.as_deref(), Some("1"));
+    let mut applies = log.requests("plumbline-sync/")?;
+    applies
+        .0
+        .retain(|it| it.namespace == ns && it.verb == "patch" && it.resource == "configmaps");
+    assert!(applies.count() >= 2, "{applies:?}");
+    assert!(applies.0.iter().all(|it| it.user == account), "{applies:?}");
+
+    // It drifts and is corrected, and prunes, as the tenant too.
+    let edit = json!({ "data": { "key": "edited" } });
+    bench
+        .config_maps()
+        .patch("a", &PatchParams::default(), &Patch::Merge(&edit))
+        .await?;
+    bench.until_value("a", Some("1")).await?;
+    for file in ["b", "ns", "s"] {
+        bench.repository.remove(&format!("deploy/{file}.yaml"))?;
+    }
+    let revision = bench.push().await?;
+    bench.applied(&revision).await?;
+    bench.until_value("b", None).await
+}
