@@ -23,6 +23,7 @@ use crate::{
         fields::MANAGER,
         kinds::Kinds,
         live::{Live, Owner},
+        requests,
         watch::Watches,
     },
     inventory,
@@ -245,17 +246,36 @@ impl Context {
         old: &KustomizationStatus,
         new: KustomizationStatus,
     ) -> Result<(), Error> {
-        if let Some(patch) = status::patch(old, &new)? {
-            let api: Api<Kustomization> = Api::namespaced(self.client.clone(), &owner.namespace);
-            let params = PatchParams {
-                field_manager: Some(MANAGER.into()),
-                ..PatchParams::default()
-            };
-            let patch = Patch::Merge(&patch);
-            bounded(owner, api.patch_status(&owner.name, &params, &patch)).await?;
+        // The inventory is by far the largest field: the old one is never sent, and neither is an unchanged one.
+        let shorn = |status: &KustomizationStatus| KustomizationStatus {
+            inventory: None,
+            ..status.clone()
+        };
+        let patch = if old.inventory == new.inventory {
+            status::patch(&shorn(old), &shorn(&new))?
+        } else {
+            status::patch(&shorn(old), &new)?
+        };
+        if let Some(patch) = patch {
+            bounded(owner, self.patch_status(owner, &patch)).await?;
         }
         memory.status = Some(new);
         Ok(())
+    }
+
+    /// Patches a status and asks for no more than metadata in return: the whole object may be a megabyte.
+    async fn patch_status(&self, owner: &Owner, patch: &serde_json::Value) -> Result<(), kube::Error> {
+        let path = Kustomization::url_path(&(), Some(&owner.namespace));
+        let params = PatchParams {
+            field_manager: Some(MANAGER.into()),
+            ..PatchParams::default()
+        };
+        let mut request = kube::core::Request::new(path)
+            .patch_subresource("status", &owner.name, &params, &Patch::Merge(patch))
+            .map_err(kube::Error::BuildRequest)?;
+        let accept = http::HeaderValue::from_static(requests::METADATA);
+        request.headers_mut().insert(http::header::ACCEPT, accept);
+        self.client.request_text(request).await.map(drop)
     }
 
     /// Adds or removes our finalizer; refused by the API server if the object changed meanwhile.

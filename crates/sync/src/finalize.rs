@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Duration,
 };
 
@@ -61,7 +62,7 @@ impl Step<'_> {
         old: &KustomizationStatus,
     ) -> Result<Option<Duration>, Error> {
         let (context, spec, owner) = (self.context, &self.object.spec, self.owner);
-        let (inventory, unreadable) = inventory::read(old.inventory.as_ref());
+        let (inventory, unreadable) = inventory::read(old.inventory.as_deref());
         if inventory.is_empty() {
             return Ok(None);
         }
@@ -93,7 +94,7 @@ impl Step<'_> {
                 problems.join("\n")
             );
             let mut new = report::not_ready(old, "PruneFailed", &message, self.about);
-            new.inventory = Some(inventory::write(&left, &unreadable));
+            new.inventory = Some(Arc::new(inventory::write(&left, &unreadable)));
             self.tell_failure(old, &new, "");
             context.write_status(owner, memory, old, new).await?;
             return Ok(Some(RETRY.min(controller::retry_interval(spec))));

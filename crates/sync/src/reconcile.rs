@@ -240,7 +240,7 @@ impl Step<'_> {
             claimed: &claimed,
         };
         let seen = observe::place(desired, &overlay, &cluster, Instant::now());
-        let (inventory, unreadable) = inventory::read(old.inventory.as_ref());
+        let (inventory, unreadable) = inventory::read(old.inventory.as_deref());
         let plan = decide::decide(&decide::Observed {
             candidates: &seen.candidates,
             unplaced: &seen.unplaced,
@@ -285,7 +285,7 @@ impl Step<'_> {
         let result = outcome::summary(owner, &plan, &seen, desired, artifact, &outcome, &removals);
         let result = report::Result {
             inventory: (after != *base || old.inventory.is_none())
-                .then(|| inventory::write(&after, &unreadable)),
+                .then(|| Arc::new(inventory::write(&after, &unreadable))),
             took: self.begun.elapsed(),
             ..result
         };

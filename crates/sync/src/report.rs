@@ -1,6 +1,6 @@
 //! Pure: what a Kustomization's status and events say.
 
-use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
+use std::{collections::BTreeMap, fmt::Write as _, sync::Arc, time::Duration};
 
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use plumbline_common::{
@@ -57,7 +57,7 @@ pub struct Result<'a> {
     /// Objects that Git wants.
     pub total: usize,
     /// The inventory, where it changed.
-    pub inventory: Option<ResourceInventory>,
+    pub inventory: Option<Arc<ResourceInventory>>,
     /// Whether anything was applied or deleted.
     pub did_something: bool,
     /// How long it took.
@@ -72,7 +72,7 @@ pub fn finished(old: &KustomizationStatus, result: &Result<'_>, about: About<'_>
     let mut status = base(old, about);
     status.last_attempted_revision = Some(result.revision.to_owned());
     if let Some(inventory) = &result.inventory {
-        status.inventory = Some(inventory.clone());
+        status.inventory = Some(Arc::clone(inventory));
     }
     let (value, reason, message) = verdict(result);
     ready(&mut status, value, reason, &message, about);
@@ -201,7 +201,7 @@ pub fn started(
     about: About<'_>,
 ) -> KustomizationStatus {
     let mut status = base(old, about);
-    status.inventory = Some(inventory);
+    status.inventory = Some(Arc::new(inventory));
     status.last_attempted_revision = Some(revision.to_owned());
     let message = format!("Applying revision: {revision}");
     ready(&mut status, "Unknown", "Progressing", &message, about);

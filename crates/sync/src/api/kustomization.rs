@@ -2,7 +2,7 @@
 
 #![expect(unreachable_pub, reason = "KubeSchema derives a public type for its own use")]
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
@@ -361,7 +361,7 @@ pub struct KustomizationStatus {
     pub last_handled_reconcile_at: Option<String>,
     /// The objects that this Kustomization manages.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub inventory: Option<ResourceInventory>,
+    pub inventory: Option<Arc<ResourceInventory>>,
     /// The last five distinct states that were applied, newest first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<Snapshot>,

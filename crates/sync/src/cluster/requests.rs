@@ -19,7 +19,7 @@ use super::{fields::MANAGER, kinds::Kind};
 use crate::object::ObjectId;
 
 /// Asks the API server for metadata instead of the object.
-const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
+pub(crate) const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 /// Bound on one request; the client's own retries of 429, 503 and 504 fall under it.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
