@@ -265,12 +265,12 @@ impl Context {
 
     /// Patches a status and asks for no more than metadata in return: the whole object may be a megabyte.
     async fn patch_status(&self, owner: &Owner, patch: &serde_json::Value) -> Result<(), kube::Error> {
-        let path = Kustomization::url_path(&(), Some(&owner.namespace));
+        let url = Kustomization::url_path(&(), Some(&owner.namespace));
         let params = PatchParams {
             field_manager: Some(MANAGER.into()),
             ..PatchParams::default()
         };
-        let mut request = kube::core::Request::new(path)
+        let mut request = kube::core::Request::new(url)
             .patch_subresource("status", &owner.name, &params, &Patch::Merge(patch))
             .map_err(kube::Error::BuildRequest)?;
         let accept = http::HeaderValue::from_static(requests::METADATA);
