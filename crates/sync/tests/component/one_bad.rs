@@ -101,22 +101,27 @@ fn policy(bench: &Bench) -> String {
     .to_string()
 }
 
-#[tokio::test]
-async fn every_bad_object_is_named_at_once_and_the_others_are_applied() -> anyhow::Result<()> {
-    let bench = Bench::new().await?;
-    let ns = bench.namespace();
+/// Has the API server refuse the object from now on.
+async fn refuse(bench: &Bench, evil: &str) -> anyhow::Result<()> {
     bench
         .world
-        .kubectl_with(&["apply", "--server-side", "-f", "-"], &policy(&bench))?;
-    let evil = bench.manifest("evil", "1");
+        .kubectl_with(&["apply", "--server-side", "-f", "-"], &policy(bench))?;
     wait_for("the admission policy to work", LIMIT, async || {
         let dry_run = ["apply", "--server-side", "--dry-run=server", "-f", "-"];
-        match bench.world.kubectl_with(&dry_run, &evil) {
+        match bench.world.kubectl_with(&dry_run, evil) {
             Err(error) if error.to_string().contains("evil is not for us") => Ok(()),
             other => Err(format!("{other:?}")),
         }
     })
-    .await?;
+    .await
+}
+
+#[tokio::test]
+async fn every_bad_object_is_named_at_once_and_the_others_are_applied() -> anyhow::Result<()> {
+    let bench = Bench::new().await?;
+    let ns = bench.namespace();
+    let evil = bench.manifest("evil", "1");
+    refuse(&bench, &evil).await?;
 
     let service = |name: &str, spec: &str| {
         format!("apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: {ns}}}\nspec: {spec}\n")

@@ -1,7 +1,7 @@
 //! Nothing is deleted on incomplete knowledge, nothing that is not ours, and not too much at once.
 
 use anyhow::Context as _;
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use plumbline_testkit::wait_for;
 use serde_json::json;
 
@@ -24,7 +24,7 @@ async fn an_empty_missing_broken_or_unreachable_source_deletes_nothing() -> anyh
     bench.write_config_map("b", "1")?;
     bench.commit()?;
     bench.app().await?;
-    let _syncer = bench.start(&[])?;
+    let syncer = bench.start(&[])?;
     let revision = bench.push().await?;
     bench.applied(&revision).await?;
 
@@ -74,7 +74,7 @@ async fn an_empty_missing_broken_or_unreachable_source_deletes_nothing() -> anyh
     bench.set_spec(APP, json!({ "path": "./deploy" })).await?;
 
     // Nobody answers; after a restart of the syncer either.
-    drop(_syncer);
+    drop(syncer);
     bench.server.stop();
     std::fs::remove_dir_all(bench.world.dir().join("storage-syncer-0"))?;
     let _syncer = bench.start(&[])?;
@@ -140,7 +140,12 @@ async fn a_mass_deletion_waits_for_exactly_what_the_condition_says() -> anyhow::
     let object = bench.applied(&revision).await?;
     assert_eq!(entries(&object).len(), 5);
     assert_eq!(
-        bench.config_maps().list(&Default::default()).await?.items.len(),
+        bench
+            .config_maps()
+            .list(&ListParams::default())
+            .await?
+            .items
+            .len(),
         6
     );
     Ok(())
@@ -167,7 +172,7 @@ async fn what_is_not_ours_or_does_not_want_to_go_is_not_deleted() -> anyhow::Res
     )?;
     let revision = bench.commit()?;
     bench.app().await?;
-    let _syncer = bench.start(&[])?;
+    let syncer = bench.start(&[])?;
     bench.applied(&revision).await?;
     bench
         .event(
@@ -179,7 +184,7 @@ async fn what_is_not_ours_or_does_not_want_to_go_is_not_deleted() -> anyhow::Res
 
     // Another Kustomization's now, and one that somebody wants to keep: changed while the syncer does not look,
     // or it would correct the labels at once.
-    drop(_syncer);
+    drop(syncer);
     let patch = json!({ "metadata": { "labels": { "kustomize.toolkit.fluxcd.io/name": "another" } } });
     bench
         .config_maps()

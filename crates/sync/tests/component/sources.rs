@@ -1,5 +1,7 @@
 //! Where manifests come from, and every way in which that goes wrong.
 
+use std::fmt::Write as _;
+
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api,
@@ -192,7 +194,7 @@ async fn hostile_files_are_named_bounded_and_stop_nothing() -> anyhow::Result<()
     let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
     for i in 1..12 {
         let items = vec![format!("*a{}", i - 1); 10].join(", ");
-        bomb.push_str(&format!("a{i}: &a{i} [{items}]\n"));
+        writeln!(bomb, "a{i}: &a{i} [{items}]")?;
     }
     let depth = 100_000;
     bench.repository.write("deploy/bomb.yaml", bomb)?;
