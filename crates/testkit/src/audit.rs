@@ -63,10 +63,15 @@ impl AuditLog {
     pub fn requests(&self, user_agent: &str) -> anyhow::Result<Requests> {
         let failed = || format!("cannot read {}", self.path.display());
         let mut file = File::open(&self.path).with_context(failed)?;
-        file.seek(SeekFrom::Start(self.from)).with_context(failed)?;
         let mut seen = HashSet::new();
         let mut requests = vec![];
+        // The log may have been cut off in the middle of a line that was just being written: it is of before.
+        file.seek(SeekFrom::Start(self.from.saturating_sub(1)))
+            .with_context(failed)?;
         let (mut reader, mut line) = (BufReader::new(file), String::new());
+        if self.from > 0 {
+            reader.skip_until(b'\n').with_context(failed)?;
+        }
         while reader.read_line(&mut line).with_context(failed)? > 0 {
             // A line without its end is still being written.
             if line.ends_with('\n') {
@@ -177,5 +182,31 @@ impl From<Event> for Request {
             code: event.response_status.map_or(0, |status| status.code),
             received: event.request_received_timestamp,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn a_log_cut_off_in_the_middle_of_a_line_goes_on_at_the_next() {
+        let line = |id: &str| {
+            format!(
+                r#"{{"auditID":"{id}","stage":"ResponseComplete","requestURI":"/api","verb":"get","user":{{}},"userAgent":"me","requestReceivedTimestamp":"t"}}"#
+            )
+        };
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        let (first, second) = (line("1"), line("2"));
+        write!(file, "{}", &first[..20]).unwrap();
+        let log = AuditLog::new(file.path()).since_now().unwrap();
+        writeln!(file, "{}", &first[20..]).unwrap();
+        let whole = AuditLog::new(file.path()).since_now().unwrap();
+        writeln!(file, "{second}").unwrap();
+        assert_eq!(log.requests("me").unwrap().count(), 1);
+        assert_eq!(whole.requests("me").unwrap().count(), 1);
+        assert_eq!(AuditLog::new(file.path()).requests("me").unwrap().count(), 2);
     }
 }
