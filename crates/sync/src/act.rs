@@ -2,10 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
@@ -320,11 +317,6 @@ pub fn troubled_kinds(
         .filter(|c| matches!(c.need, Need::Failed(..)));
     let standing = standing.map(|c| (c.id.group.clone(), c.id.kind.clone()));
     let parked = seen.parked.iter().filter_map(|index| desired.objects.get(*index));
-    let parked = parked.map(|object| (object.gvk.group.clone(), object.gvk.kind.clone()));
+    let parked = parked.map(|object| (object.id.group.clone(), object.id.kind.clone()));
     failed.chain(standing).chain(parked).collect()
-}
-
-/// Shares the bodies of files between objects.
-pub fn bodies(artifact: &Arc<crate::source::Artifact>, desired: &Desired) -> Bodies {
-    Bodies::new(artifact.snapshot.clone(), desired)
 }

@@ -26,7 +26,7 @@ use crate::{
         requests,
         watch::Watches,
     },
-    inventory,
+    inventory::{self, Recorded},
     manifest::{Desired, ParseCache},
     metrics::Metrics,
     object::ObjectId,
@@ -104,6 +104,8 @@ pub struct Memory {
     pub uid: Option<String>,
     /// The status as we last wrote it: newer than what the watch shows.
     pub status: Option<KustomizationStatus>,
+    /// The inventory of that status, read.
+    pub inventory: Option<Recorded>,
     /// What Git wants, and what it was loaded for.
     pub desired: Option<(LoadKey, Arc<Desired>)>,
     /// Parsed files.
@@ -246,17 +248,20 @@ impl Context {
         old: &KustomizationStatus,
         new: KustomizationStatus,
     ) -> Result<(), Error> {
-        // The inventory is by far the largest field: the old one is never sent, and neither is an unchanged one.
+        // The inventory is by far the largest field: it goes straight from its type to the wire, and only when it changed.
         let shorn = |status: &KustomizationStatus| KustomizationStatus {
             inventory: None,
             ..status.clone()
         };
-        let patch = if old.inventory == new.inventory {
-            status::patch(&shorn(old), &shorn(&new))?
-        } else {
-            status::patch(&shorn(old), &new)?
+        let changed = status::Changed {
+            fields: status::changes(&shorn(old), &shorn(&new))?,
+            inventory: new
+                .inventory
+                .as_deref()
+                .filter(|new| old.inventory.as_deref() != Some(*new)),
         };
-        if let Some(patch) = patch {
+        if !changed.fields.is_empty() || changed.inventory.is_some() {
+            let patch = status::Patch { status: changed };
             bounded(owner, self.patch_status(owner, &patch)).await?;
         }
         memory.status = Some(new);
@@ -264,7 +269,7 @@ impl Context {
     }
 
     /// Patches a status and asks for no more than metadata in return: the whole object may be a megabyte.
-    async fn patch_status(&self, owner: &Owner, patch: &serde_json::Value) -> Result<(), kube::Error> {
+    async fn patch_status(&self, owner: &Owner, patch: &status::Patch<'_>) -> Result<(), kube::Error> {
         let url = Kustomization::url_path(&(), Some(&owner.namespace));
         let params = PatchParams {
             field_manager: Some(MANAGER.into()),

@@ -3,12 +3,13 @@
 use std::{
     collections::{BTreeSet, HashSet},
     fmt,
+    sync::Arc,
 };
 
 use crate::{
     cluster::live::Need,
     inventory::Inventory,
-    object::ObjectId,
+    object::{Gvk, ObjectId},
     order::{self, Stage},
 };
 
@@ -21,7 +22,7 @@ pub struct Candidate {
     /// Its identity.
     pub id: ObjectId,
     /// The version it is written in.
-    pub version: String,
+    pub version: Arc<str>,
     /// When its turn is.
     pub stage: Stage,
     /// What it needs.
@@ -132,7 +133,7 @@ pub fn decide(seen: &Observed<'_>) -> Plan {
                 if !seen.inventory.contains_key(&candidate.id) {
                     ahead
                         .get_or_insert_with(|| seen.inventory.clone())
-                        .insert(candidate.id.clone(), candidate.version.clone());
+                        .insert(candidate.id.clone(), Arc::clone(&candidate.version));
                 }
             }
             Need::Nothing | Need::Flapping(_) | Need::Failed(..) => {}
@@ -170,10 +171,10 @@ fn is_protected(id: &ObjectId, unplaced: &BTreeSet<Unplaced>) -> bool {
 
 /// The stage of an object whose version no longer matters; deletion goes through the stages backwards.
 pub fn stage_of(id: &ObjectId) -> Stage {
-    order::stage(&crate::object::Gvk {
-        group: id.group.clone(),
-        version: String::new(),
-        kind: id.kind.clone(),
+    order::stage(Gvk {
+        group: &id.group,
+        version: "",
+        kind: &id.kind,
     })
 }
 

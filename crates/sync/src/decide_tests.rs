@@ -1,20 +1,21 @@
 use super::*;
-use crate::object::Gvk;
+use crate::object::{Gvk, Identity};
 
 fn id(kind: &str, name: &str) -> ObjectId {
-    ObjectId {
+    Identity {
         namespace: "demo".into(),
         group: String::new(),
         kind: kind.into(),
         name: name.into(),
     }
+    .into()
 }
 
 fn candidate(kind: &str, name: &str, need: Need) -> Candidate {
     Candidate {
         id: id(kind, name),
         version: "v1".into(),
-        stage: order::stage(&Gvk::parse("v1", kind)),
+        stage: order::stage(Gvk::parse("v1", kind)),
         need,
     }
 }
@@ -22,7 +23,7 @@ fn candidate(kind: &str, name: &str, need: Need) -> Candidate {
 fn inventory(names: impl IntoIterator<Item = String>) -> Inventory {
     names
         .into_iter()
-        .map(|name| (id("ConfigMap", &name), "v1".to_owned()))
+        .map(|name| (id("ConfigMap", &name), "v1".into()))
         .collect()
 }
 
@@ -156,13 +157,13 @@ fn half_of_an_inventory_or_a_small_one_needs_no_confirmation() {
 #[test]
 fn deletion_goes_through_the_stages_backwards() {
     let inventory: Inventory = ["Namespace", "Pod", "ConfigMap"]
-        .map(|kind| (id(kind, "x"), "v1".to_owned()))
+        .map(|kind| (id(kind, "x"), "v1".into()))
         .into_iter()
         .collect();
     let kinds: Vec<_> = decide(&observed(&[], &inventory))
         .delete
         .into_iter()
-        .map(|id| id.kind)
+        .map(|id| id.kind.clone())
         .collect();
     assert_eq!(kinds, ["Pod", "ConfigMap", "Namespace"]);
 }

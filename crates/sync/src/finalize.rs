@@ -14,7 +14,7 @@ use crate::{
     api::{FINALIZER, KustomizationStatus},
     context::{Error, Memory},
     controller, decide,
-    inventory::{self, Inventory},
+    inventory::{Inventory, Recorded},
     prune::{self, Removal},
     reconcile::Step,
     report,
@@ -62,7 +62,8 @@ impl Step<'_> {
         old: &KustomizationStatus,
     ) -> Result<Option<Duration>, Error> {
         let (context, spec, owner) = (self.context, &self.object.spec, self.owner);
-        let (inventory, unreadable) = inventory::read(old.inventory.as_deref());
+        let recorded = Recorded::read(old.inventory.as_ref(), memory.inventory.take());
+        let inventory = &recorded.entries;
         if inventory.is_empty() {
             return Ok(None);
         }
@@ -74,10 +75,11 @@ impl Step<'_> {
         let mut surplus: Vec<_> = inventory.keys().cloned().collect();
         surplus.sort_by_cached_key(|id| std::cmp::Reverse(decide::stage_of(id)));
         context.live.forget_owner(owner);
-        let removals = prune::prune(&tools, &surplus, &inventory, &BTreeSet::new()).await;
+        let removals = prune::prune(&tools, &surplus, inventory, &BTreeSet::new()).await;
         let left: Inventory = inventory
-            .into_iter()
+            .iter()
             .filter(|(id, _)| matches!(removals.get(id), Some(Removal::Failed(_)) | None))
+            .map(|(id, version)| (id.clone(), Arc::clone(version)))
             .collect();
         if !left.is_empty() {
             let problems: Vec<String> = removals
@@ -94,7 +96,7 @@ impl Step<'_> {
                 problems.join("\n")
             );
             let mut new = report::not_ready(old, "PruneFailed", &message, self.about);
-            new.inventory = Some(Arc::new(inventory::write(&left, &unreadable)));
+            new.inventory = recorded.with(left).written;
             self.tell_failure(old, &new, "");
             context.write_status(owner, memory, old, new).await?;
             return Ok(Some(RETRY.min(controller::retry_interval(spec))));

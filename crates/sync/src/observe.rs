@@ -14,8 +14,10 @@ use crate::{
     },
     decide::{Candidate, Knowledge, Unplaced},
     git::{GitError, RepoPath},
-    manifest::{ApplyPolicy, ContentDigest, Desired, Overlay, ParseCache, Problem, SourceFile, digest, load},
-    object::{Gvk, ObjectId},
+    manifest::{
+        ApplyPolicy, ContentDigest, Desired, Overlay, ParseCache, Problem, SourceFile, Wanted, digest, load,
+    },
+    object::{Gvk, Identity, ObjectId},
     order,
     source::Artifact,
 };
@@ -140,9 +142,9 @@ pub struct Observation {
 }
 
 /// The kinds that are wanted and that the API server is not known to serve.
-pub fn unknown_kinds<'a>(desired: &'a Desired, kinds: &Kinds) -> HashSet<&'a Gvk> {
-    let mut wanted: HashSet<&Gvk> = desired.objects.iter().map(|object| &object.gvk).collect();
-    wanted.retain(|gvk| kinds.find(gvk).is_none());
+pub fn unknown_kinds<'a>(desired: &'a Desired, kinds: &Kinds) -> HashSet<Gvk<'a>> {
+    let mut wanted: HashSet<Gvk<'_>> = desired.objects.iter().map(Wanted::gvk).collect();
+    wanted.retain(|gvk| kinds.find(*gvk).is_none());
     wanted
 }
 
@@ -160,44 +162,46 @@ pub struct Cluster<'a> {
 pub fn place(desired: &Desired, overlay: &Overlay, cluster: &Cluster<'_>, now: Instant) -> Observation {
     let (kinds, live) = (cluster.kinds, cluster.live);
     let overlay_digest = overlay_digest(overlay);
-    let mut found: HashMap<&Gvk, Option<Arc<Kind>>> = HashMap::new();
+    let mut found: HashMap<Gvk<'_>, Option<Arc<Kind>>> = HashMap::new();
     let mut seen = Observation::default();
     for (index, wanted) in desired.objects.iter().enumerate() {
         let kind = found
-            .entry(&wanted.gvk)
-            .or_insert_with(|| kinds.find(&wanted.gvk).map(Arc::new))
+            .entry(wanted.gvk())
+            .or_insert_with(|| kinds.find(wanted.gvk()).map(Arc::new))
             .clone();
-        let unplaced = Unplaced {
-            group: wanted.gvk.group.clone(),
-            kind: wanted.gvk.kind.clone(),
-            name: wanted.name.clone(),
+        let unplaced = || Unplaced {
+            group: wanted.id.group.clone(),
+            kind: wanted.id.kind.clone(),
+            name: wanted.id.name.clone(),
         };
         let Some(kind) = kind else {
             seen.parked.push(index);
-            seen.unplaced.insert(unplaced);
+            seen.unplaced.insert(unplaced());
             continue;
         };
-        if kind.namespaced && wanted.namespace.is_empty() {
+        if kind.namespaced && wanted.id.namespace.is_empty() {
             seen.problems.push(Problem {
                 at: wanted.origin.to_string(),
-                message: format!("{} {:?} needs a metadata.namespace", wanted.gvk.kind, wanted.name),
+                message: format!(
+                    "{} {:?} needs a metadata.namespace",
+                    wanted.id.kind, wanted.id.name
+                ),
             });
-            seen.unplaced.insert(unplaced);
+            seen.unplaced.insert(unplaced());
             continue;
         }
         if wanted.policy == ApplyPolicy::Ignore {
-            seen.unplaced.insert(unplaced);
+            seen.unplaced.insert(unplaced());
             continue;
         }
-        let id = ObjectId {
-            namespace: if kind.namespaced {
-                wanted.namespace.clone()
-            } else {
-                String::new()
-            },
-            group: wanted.gvk.group.clone(),
-            kind: wanted.gvk.kind.clone(),
-            name: wanted.name.clone(),
+        let id = if kind.namespaced || wanted.id.namespace.is_empty() {
+            wanted.id.clone()
+        } else {
+            let identity = Identity {
+                namespace: String::new(),
+                ..(*wanted.id).clone()
+            };
+            identity.into()
         };
         if let Some(other) = (cluster.claimed)(&id) {
             seen.problems.push(Problem {
@@ -207,15 +211,15 @@ pub fn place(desired: &Desired, overlay: &Overlay, cluster: &Cluster<'_>, now: I
                     other.namespace, other.name
                 ),
             });
-            seen.unplaced.insert(unplaced);
+            seen.unplaced.insert(unplaced());
             continue;
         }
         let content = combine(&wanted.digest, &overlay_digest);
         let need = live.need(&id, &content, now);
-        let stage = order::stage(&wanted.gvk);
+        let stage = order::stage(wanted.gvk());
         seen.candidates.push(Candidate {
             id,
-            version: wanted.gvk.version.clone(),
+            version: Arc::clone(&wanted.version),
             stage,
             need,
         });

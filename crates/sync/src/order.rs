@@ -27,8 +27,8 @@ pub const STAGES: [Stage; 5] = [
 ];
 
 /// The stage of a kind. Kinds that end in `Class` are definitions whatever their group, as in Flux.
-pub fn stage(gvk: &Gvk) -> Stage {
-    match (gvk.group.as_str(), gvk.kind.as_str()) {
+pub fn stage(gvk: Gvk<'_>) -> Stage {
+    match (gvk.group, gvk.kind) {
         ("", "Namespace")
         | ("apiextensions.k8s.io", "CustomResourceDefinition")
         | ("rbac.authorization.k8s.io", "ClusterRole") => Stage::Definitions,
@@ -51,7 +51,7 @@ mod tests {
 
     #[test]
     fn what_others_need_comes_first() {
-        let stage = |version, kind| stage(&Gvk::parse(version, kind));
+        let stage = |version, kind| stage(Gvk::parse(version, kind));
         assert_eq!(stage("v1", "Namespace"), Stage::Definitions);
         assert_eq!(
             stage("gateway.networking.k8s.io/v1", "GatewayClass"),

@@ -1,7 +1,9 @@
 //! Pure: what a look at a Kustomization came to, summed up for its status.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, HashSet},
+    sync::Arc,
     time::Duration,
 };
 
@@ -82,42 +84,48 @@ fn parked<'a>(seen: &'a Observation, desired: &'a Desired) -> impl Iterator<Item
     let defined: HashSet<&str> = desired
         .objects
         .iter()
-        .filter(|object| object.gvk.kind == "CustomResourceDefinition")
-        .filter_map(|object| object.name.split_once('.').map(|(_, group)| group))
+        .filter(|object| object.id.kind == "CustomResourceDefinition")
+        .filter_map(|object| object.id.name.split_once('.').map(|(_, group)| group))
         .collect();
     seen.parked.iter().map(move |index| {
         let object = &desired.objects[*index];
-        let gvk = &object.gvk;
+        let gvk = object.gvk();
         let message = format!(
             "{} {:?}: no matches for kind {:?} in version {:?}: the API server does not serve it; it is applied as soon \
              as it does",
             gvk.kind,
-            object.name,
+            object.id.name,
             gvk.kind,
             gvk.api_version()
         );
-        (Problem { at: object.origin.to_string(), message }, defined.contains(gvk.group.as_str()))
+        (Problem { at: object.origin.to_string(), message }, defined.contains(gvk.group))
     })
 }
 
 /// What is ours after everything was tried: what was ours, and what was made. What was refused was never made.
+/// `None` when that is `base`.
 pub fn inventory_after(
     base: &Inventory,
     before: &Inventory,
     seen: &Observation,
     outcome: &act::Outcome,
     removals: &BTreeMap<ObjectId, Removal>,
-) -> Inventory {
-    let mut after = base.clone();
+) -> Option<Inventory> {
+    let mut after = Cow::Borrowed(base);
     for candidate in &seen.candidates {
-        if let Some(version) = after.get_mut(&candidate.id) {
-            version.clone_from(&candidate.version);
+        if base
+            .get(&candidate.id)
+            .is_some_and(|version| *version != candidate.version)
+        {
+            after
+                .to_mut()
+                .insert(candidate.id.clone(), Arc::clone(&candidate.version));
         }
     }
     for (index, error) in &outcome.failed {
         let id = &seen.candidates[*index].id;
         if !before.contains_key(id) && matches!(error, RequestError::Refused { .. }) {
-            after.remove(id);
+            after.to_mut().remove(id);
         }
     }
     for (id, removal) in removals {
@@ -125,8 +133,11 @@ pub fn inventory_after(
             removal,
             Removal::Deleted | Removal::Terminating | Removal::Gone | Removal::Released(_)
         ) {
-            after.remove(id);
+            after.to_mut().remove(id);
         }
     }
-    after
+    match after {
+        Cow::Owned(after) => Some(after),
+        Cow::Borrowed(_) => None,
+    }
 }

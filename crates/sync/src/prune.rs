@@ -77,7 +77,7 @@ pub async fn prune(
                 }
                 // `Err`: the semaphore is never closed.
                 let _permit = tools.in_flight.acquire().await;
-                let version = inventory.get(&id).map(String::as_str).unwrap_or_default();
+                let version = inventory.get(&id).map(AsRef::as_ref).unwrap_or_default();
                 let removal = remove(tools, &id, version).await;
                 (
                     id,
@@ -97,13 +97,13 @@ pub async fn prune(
 
 async fn remove(tools: &Tools<'_>, id: &ObjectId, version: &str) -> Result<Removal, RequestError> {
     let gvk = Gvk {
-        group: id.group.clone(),
-        version: version.to_owned(),
-        kind: id.kind.clone(),
+        group: &id.group,
+        version,
+        kind: &id.kind,
     };
     let Some(kind) = tools
         .kinds
-        .find(&gvk)
+        .find(gvk)
         .or_else(|| tools.kinds.find_any_version(&id.group, &id.kind))
     else {
         return match tools.kinds.is_certainly_gone(&id.group, &id.kind).await {

@@ -12,11 +12,12 @@ use plumbline_common::backoff;
 use crate::{
     act,
     api::{CONFIRM_DELETION, FINALIZER, Kustomization, KustomizationStatus},
+    bodies::Bodies,
     cluster::live::{Need, Owner},
     context::{Context, CrossNamespace, Error, LoadKey, Memory, Waits},
     controller,
     decide::{self, Plan, Prune},
-    inventory::{self, Inventory},
+    inventory::{Inventory, Recorded},
     manifest::Desired,
     object::ObjectId,
     observe::{self, Observation},
@@ -231,8 +232,8 @@ impl Step<'_> {
         self.learn_kinds(memory, desired).await?;
         let overlay = observe::overlay(owner, spec);
         let claimed = |id: &ObjectId| {
-            let other = context.live.owner(id).filter(|other| other != owner)?;
-            context.claims(&other, id).then_some(other)
+            let other = context.live.owner(id).filter(|other| **other != *owner)?;
+            context.claims(&other, id).then(|| Owner::clone(&other))
         };
         let cluster = observe::Cluster {
             kinds: &context.kinds,
@@ -240,8 +241,9 @@ impl Step<'_> {
             claimed: &claimed,
         };
         let seen = observe::place(desired, &overlay, &cluster, Instant::now());
-        let (inventory, unreadable) = inventory::read(old.inventory.as_deref());
-        let plan = decide::decide(&decide::Observed {
+        let mut recorded = Recorded::read(old.inventory.as_ref(), memory.inventory.take());
+        let inventory = Arc::clone(&recorded.entries);
+        let mut plan = decide::decide(&decide::Observed {
             candidates: &seen.candidates,
             unplaced: &seen.unplaced,
             knowledge: observe::knowledge(desired),
@@ -255,13 +257,9 @@ impl Step<'_> {
                 .map(String::as_str),
             budget: context.settings.budget,
         });
-        if let Some(ahead) = &plan.write_ahead {
-            let new = report::started(
-                &old,
-                &artifact.revision,
-                inventory::write(ahead, &unreadable),
-                self.about,
-            );
+        if let Some(ahead) = plan.write_ahead.take() {
+            recorded = recorded.with(ahead);
+            let new = report::started(&old, &artifact.revision, recorded.written.clone(), self.about);
             context.write_status(owner, memory, &old, new.clone()).await?;
             old = new;
         }
@@ -280,18 +278,22 @@ impl Step<'_> {
             },
         );
 
-        let base = plan.write_ahead.as_ref().unwrap_or(&inventory);
-        let after = outcome::inventory_after(base, &inventory, &seen, &outcome, &removals);
+        let after = outcome::inventory_after(&recorded.entries, &inventory, &seen, &outcome, &removals);
+        if let Some(after) = after {
+            recorded = recorded.with(after);
+        } else if recorded.written.is_none() {
+            recorded = recorded.with(Inventory::new());
+        }
         let result = outcome::summary(owner, &plan, &seen, desired, artifact, &outcome, &removals);
         let result = report::Result {
-            inventory: (after != *base || old.inventory.is_none())
-                .then(|| Arc::new(inventory::write(&after, &unreadable))),
+            inventory: recorded.written.clone(),
             took: self.begun.elapsed(),
             ..result
         };
         let new = report::finished(&old, &result, self.about);
         self.tell(&old, &new, &outcome, &removals, &artifact.revision);
         context.write_status(owner, memory, &old, new).await?;
+        memory.inventory = Some(recorded);
         if result.did_something {
             context.metrics.observe(
                 "Kustomization",
@@ -326,7 +328,7 @@ impl Step<'_> {
             retry: controller::retry_interval(spec),
             deadline: self.begun + controller::timeout(spec),
         };
-        let bodies = act::bodies(artifact, desired);
+        let bodies = Bodies::new(artifact.snapshot.clone(), desired);
         let outcome = act::apply(&tools, plan, seen, desired, &bodies).await;
         let mut troubled = act::troubled_kinds(&outcome, seen, desired);
         if outcome.untried > 0 {

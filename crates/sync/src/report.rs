@@ -56,7 +56,7 @@ pub struct Result<'a> {
     pub held: Option<(Held, usize)>,
     /// Objects that Git wants.
     pub total: usize,
-    /// The inventory, where it changed.
+    /// The inventory, as it is to stand in the status.
     pub inventory: Option<Arc<ResourceInventory>>,
     /// Whether anything was applied or deleted.
     pub did_something: bool,
@@ -197,11 +197,11 @@ fn list<'a>(message: &mut String, problems: impl Iterator<Item = &'a Problem>) {
 pub fn started(
     old: &KustomizationStatus,
     revision: &str,
-    inventory: ResourceInventory,
+    inventory: Option<Arc<ResourceInventory>>,
     about: About<'_>,
 ) -> KustomizationStatus {
     let mut status = base(old, about);
-    status.inventory = Some(Arc::new(inventory));
+    status.inventory = inventory;
     status.last_attempted_revision = Some(revision.to_owned());
     let message = format!("Applying revision: {revision}");
     ready(&mut status, "Unknown", "Progressing", &message, about);

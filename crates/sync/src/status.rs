@@ -3,20 +3,48 @@
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use crate::api::ResourceInventory;
+
 /// A JSON merge patch of the top-level status fields that differ; `None` when none does. Fields that did not change
-/// are not sent: an inventory of ten thousand entries is not repeated for a condition.
+/// are not sent.
 pub fn patch<S: Serialize>(old: &S, new: &S) -> Result<Option<Value>, serde_json::Error> {
-    let (old, new) = (fields(old)?, fields(new)?);
-    let mut changed = Map::new();
-    for (key, value) in &new {
-        if old.get(key) != Some(value) {
-            changed.insert(key.clone(), value.clone());
-        }
-    }
-    for key in old.keys().filter(|key| !new.contains_key(*key)) {
-        changed.insert(key.clone(), Value::Null);
-    }
+    let changed = changes(old, new)?;
     Ok((!changed.is_empty()).then(|| json!({ "status": changed })))
+}
+
+/// A merge patch of a Kustomization's status. The inventory may have ten thousand entries: as a tree of JSON values it
+/// would take many times its text.
+#[derive(Debug, Serialize)]
+pub struct Patch<'a> {
+    /// What changed.
+    pub status: Changed<'a>,
+}
+
+/// The fields of a [`Patch`].
+#[derive(Debug, Serialize)]
+pub struct Changed<'a> {
+    /// All but the inventory.
+    #[serde(flatten)]
+    pub fields: Map<String, Value>,
+    /// The inventory, if it changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inventory: Option<&'a ResourceInventory>,
+}
+
+/// The top-level fields that differ; what is to go is null.
+pub fn changes<S: Serialize>(old: &S, new: &S) -> Result<Map<String, Value>, serde_json::Error> {
+    let (old, new) = (fields(old)?, fields(new)?);
+    let gone: Vec<String> = old
+        .keys()
+        .filter(|key| !new.contains_key(*key))
+        .cloned()
+        .collect();
+    let mut changed: Map<String, Value> = new
+        .into_iter()
+        .filter(|(key, value)| old.get(key) != Some(value))
+        .collect();
+    changed.extend(gone.into_iter().map(|key| (key, Value::Null)));
+    Ok(changed)
 }
 
 fn fields<S: Serialize>(status: &S) -> Result<Map<String, Value>, serde_json::Error> {

@@ -37,13 +37,13 @@ impl Kinds {
     }
 
     /// The kind, if the API server served it when it was last asked.
-    pub fn find(&self, gvk: &Gvk) -> Option<Kind> {
+    pub fn find(&self, gvk: Gvk<'_>) -> Option<Kind> {
         let known = self
             .known
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()?;
-        let gvk = kube::core::GroupVersionKind::gvk(&gvk.group, &gvk.version, &gvk.kind);
+        let gvk = kube::core::GroupVersionKind::gvk(gvk.group, gvk.version, gvk.kind);
         let (resource, capabilities) = known.resolve_gvk(&gvk)?;
         Some(Kind {
             resource,

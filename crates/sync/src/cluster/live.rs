@@ -2,8 +2,8 @@
 //! shown since. From this alone it is decided, without a request, whether an object needs to be applied.
 
 use std::{
-    collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -58,15 +58,28 @@ pub struct Failure {
     pub count: u32,
 }
 
+/// There is one of these for every applied object of the cluster: what is rare stands in boxes.
 #[derive(Debug, Default)]
 struct Tracked {
-    owner: Option<Owner>,
+    owner: Option<Arc<Owner>>,
     applied: Option<Applied>,
     seen: Option<Seen>,
     in_flight: bool,
-    failed: Option<(ContentDigest, Failure, Instant)>,
-    corrections: u32,
-    window: Option<Instant>,
+    failed: Option<Box<Failed>>,
+    corrections: Option<Box<Corrections>>,
+}
+
+#[derive(Debug)]
+struct Failed {
+    content: ContentDigest,
+    failure: Failure,
+    until: Instant,
+}
+
+#[derive(Debug)]
+struct Corrections {
+    since: Instant,
+    count: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -82,34 +95,57 @@ struct Seen {
     resource_version: u64,
     present: bool,
     owned: Option<ContentDigest>,
-    writer: Option<(String, String)>,
+    writer: Option<Box<(String, String)>>,
 }
 
 /// All tracked objects.
 #[derive(Debug, Default)]
-pub struct Live(Mutex<HashMap<ObjectId, Tracked>>);
+pub struct Live(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    objects: HashMap<ObjectId, Tracked>,
+    /// Shared by the objects of one owner.
+    owners: HashSet<Arc<Owner>>,
+}
+
+impl Known {
+    fn entry(&mut self, id: &ObjectId) -> &mut Tracked {
+        self.objects.entry(id.clone()).or_default()
+    }
+
+    fn share(&mut self, owner: Owner) -> Arc<Owner> {
+        if let Some(known) = self.owners.get(&owner) {
+            return Arc::clone(known);
+        }
+        let shared = Arc::new(owner);
+        self.owners.insert(Arc::clone(&shared));
+        shared
+    }
+}
 
 impl Live {
-    fn lock(&self) -> MutexGuard<'_, HashMap<ObjectId, Tracked>> {
+    fn lock(&self) -> MutexGuard<'_, Known> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What an object needs whose wanted content has this digest.
     pub fn need(&self, id: &ObjectId, content: &ContentDigest, now: Instant) -> Need {
         self.lock()
+            .objects
             .get(id)
             .map_or(Need::First, |tracked| tracked.need(content, now))
     }
 
     /// The Kustomization that the object belongs to as far as is known: who applied it, or whose labels it carries.
-    pub fn owner(&self, id: &ObjectId) -> Option<Owner> {
-        self.lock().get(id)?.owner.clone()
+    pub fn owner(&self, id: &ObjectId) -> Option<Arc<Owner>> {
+        self.lock().objects.get(id)?.owner.clone()
     }
 
     /// What is known of the object before an apply.
     pub fn before(&self, id: &ObjectId) -> Before {
         let all = self.lock();
-        let Some(tracked) = all.get(id) else {
+        let Some(tracked) = all.objects.get(id) else {
             return Before::default();
         };
         let seen = tracked.seen.as_ref().filter(|seen| seen.present);
@@ -127,9 +163,10 @@ impl Live {
     /// An apply of the object begins: events about it are its own until it ends.
     pub fn begin(&self, id: &ObjectId, owner: &Owner) {
         let mut all = self.lock();
-        let tracked = all.entry(id.clone()).or_default();
+        let owner = all.share(owner.clone());
+        let tracked = all.entry(id);
         tracked.in_flight = true;
-        tracked.owner = Some(owner.clone());
+        tracked.owner = Some(owner);
     }
 
     /// The apply ended well. Says whether what has been seen since contradicts it already.
@@ -141,7 +178,7 @@ impl Live {
         now: Instant,
     ) -> bool {
         let mut all = self.lock();
-        let tracked = all.entry(id.clone()).or_default();
+        let tracked = all.entry(id);
         tracked.in_flight = false;
         tracked.failed = None;
         tracked.applied = Some(Applied {
@@ -155,15 +192,14 @@ impl Live {
 
     /// Counts a correction of drift, for [`Need::Flapping`].
     pub fn corrected(&self, id: &ObjectId, now: Instant) {
-        if let Some(tracked) = self.lock().get_mut(id) {
-            if tracked
-                .window
-                .is_none_or(|begin| now.duration_since(begin) > FLAP_WINDOW)
-            {
-                tracked.window = Some(now);
-                tracked.corrections = 0;
+        if let Some(tracked) = self.lock().objects.get_mut(id) {
+            let corrections = tracked
+                .corrections
+                .get_or_insert_with(|| Box::new(Corrections { since: now, count: 0 }));
+            if now.duration_since(corrections.since) > FLAP_WINDOW {
+                **corrections = Corrections { since: now, count: 0 };
             }
-            tracked.corrections += 1;
+            corrections.count += 1;
         }
     }
 
@@ -177,46 +213,51 @@ impl Live {
         retry_after: impl FnOnce(u32) -> Duration,
     ) {
         let mut all = self.lock();
-        let tracked = all.entry(id.clone()).or_default();
+        let tracked = all.entry(id);
         tracked.in_flight = false;
         let count = match &tracked.failed {
-            Some((digest, failure, _)) if *digest == content => failure.count + 1,
+            Some(failed) if failed.content == content => failed.failure.count + 1,
             _ => 1,
         };
-        tracked.failed = Some((content, Failure { message, count }, now + retry_after(count)));
+        tracked.failed = Some(Box::new(Failed {
+            content,
+            failure: Failure { message, count },
+            until: now + retry_after(count),
+        }));
     }
 
     /// Forgets earlier failures of an owner's objects, so that they are tried again now.
     pub fn retry_now(&self, owner: &Owner) {
-        for tracked in self
-            .lock()
-            .values_mut()
-            .filter(|t| t.owner.as_ref() == Some(owner))
-        {
-            tracked.failed = None;
-            tracked.window = None;
+        for tracked in self.lock().objects.values_mut() {
+            if tracked.owner.as_deref() == Some(owner) {
+                tracked.failed = None;
+                tracked.corrections = None;
+            }
         }
     }
 
     /// The object is no longer ours to watch over.
     pub fn forget(&self, id: &ObjectId) {
-        self.lock().remove(id);
+        self.lock().objects.remove(id);
     }
 
     /// The Kustomization is gone.
     pub fn forget_owner(&self, owner: &Owner) {
-        self.lock()
-            .retain(|_, tracked| tracked.owner.as_ref() != Some(owner));
+        let mut all = self.lock();
+        all.objects
+            .retain(|_, tracked| tracked.owner.as_deref() != Some(owner));
+        all.owners.remove(owner);
     }
 
     /// A watch shows an object. Returns the owner that has to look at it.
-    pub fn seen(&self, id: &ObjectId, metadata: &ObjectMeta, present: Presence) -> Option<Owner> {
+    pub fn seen(&self, id: &ObjectId, metadata: &ObjectMeta, present: Presence) -> Option<Arc<Owner>> {
         let entries = metadata.managed_fields.as_deref().unwrap_or_default();
         let owned = fields::owned(entries);
         let mut all = self.lock();
-        let tracked = all.entry(id.clone()).or_default();
+        let labelled = owner(metadata).map(|owner| all.share(owner));
+        let tracked = all.entry(id);
         if tracked.owner.is_none() {
-            tracked.owner = owner(metadata);
+            tracked.owner = labelled;
         }
         let contradicts_nothing = tracked.applied.is_none_or(|applied| applied.owned == owned);
         tracked.seen = Some(Seen {
@@ -227,11 +268,11 @@ impl Live {
                 None
             } else {
                 fields::last_other_writer(entries)
-                    .map(|(manager, operation)| (manager.into(), operation.into()))
+                    .map(|(manager, operation)| Box::new((manager.into(), operation.into())))
             },
         });
         if tracked.applied.is_none() && present == Presence::Gone {
-            return all.remove(id).and(None);
+            return all.objects.remove(id).and(None);
         }
         (!tracked.in_flight && tracked.contradicted())
             .then(|| tracked.owner.clone())
@@ -245,9 +286,9 @@ impl Live {
         kind: &str,
         since: Instant,
         listed: &dyn Fn(&ObjectId) -> bool,
-    ) -> Vec<Owner> {
-        let mut owners = Vec::new();
-        for (id, tracked) in &mut *self.lock() {
+    ) -> HashSet<Arc<Owner>> {
+        let mut owners = HashSet::new();
+        for (id, tracked) in &mut self.lock().objects {
             let Some(applied) = tracked.applied else { continue };
             if id.group == group && id.kind == kind && applied.at < since && !tracked.in_flight && !listed(id)
             {
@@ -296,11 +337,11 @@ impl Tracked {
     }
 
     fn need(&self, content: &ContentDigest, now: Instant) -> Need {
-        if let Some((failed, failure, until)) = &self.failed
-            && failed == content
-            && *until > now
+        if let Some(failed) = &self.failed
+            && failed.content == *content
+            && failed.until > now
         {
-            return Need::Failed(failure.clone(), until.duration_since(now));
+            return Need::Failed(failed.failure.clone(), failed.until.duration_since(now));
         }
         let Some(applied) = &self.applied else {
             return Need::First;
@@ -311,14 +352,14 @@ impl Tracked {
         if !self.contradicted() {
             return Need::Nothing;
         }
-        if let Some(begin) = self.window
-            && self.corrections >= FLAP_LIMIT
-            && let Some(left) = FLAP_WINDOW.checked_sub(now.duration_since(begin))
+        if let Some(corrections) = &self.corrections
+            && corrections.count >= FLAP_LIMIT
+            && let Some(left) = FLAP_WINDOW.checked_sub(now.duration_since(corrections.since))
         {
             return Need::Flapping(left);
         }
         match &self.seen {
-            Some(seen) if seen.present => Need::Drifted(seen.writer.clone()),
+            Some(seen) if seen.present => Need::Drifted(seen.writer.as_deref().cloned()),
             _ => Need::Missing,
         }
     }

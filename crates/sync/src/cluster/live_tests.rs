@@ -2,16 +2,18 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntr
 use serde_json::json;
 
 use super::*;
+use crate::object::Identity;
 
 const GIT: ContentDigest = [1; 16];
 
 fn id() -> ObjectId {
-    ObjectId {
+    Identity {
         namespace: "demo".into(),
         group: String::new(),
         kind: "ConfigMap".into(),
         name: "a".into(),
     }
+    .into()
 }
 
 fn owner_of_all() -> Owner {
@@ -69,7 +71,10 @@ fn losing_a_field_is_drift_and_gaining_a_foreign_one_is_not() {
     assert_eq!(live.seen(&id(), &same, Presence::Present), None);
     assert_eq!(live.need(&id(), &GIT, Instant::now()), Need::Nothing);
     let lost = metadata(7, &json!({}));
-    assert_eq!(live.seen(&id(), &lost, Presence::Present), Some(owner_of_all()));
+    assert_eq!(
+        live.seen(&id(), &lost, Presence::Present),
+        Some(Arc::new(owner_of_all()))
+    );
     let writer = Some(("kubectl-edit".to_owned(), "Update".to_owned()));
     assert_eq!(live.need(&id(), &GIT, Instant::now()), Need::Drifted(writer));
 }
@@ -100,15 +105,18 @@ fn a_deleted_object_is_missing_also_when_only_a_new_list_tells() {
     let live = applied_at(5);
     assert_eq!(
         live.seen(&id(), &metadata(6, &json!({})), Presence::Gone),
-        Some(owner_of_all())
+        Some(Arc::new(owner_of_all()))
     );
     assert_eq!(live.need(&id(), &GIT, Instant::now()), Need::Missing);
 
     let live = applied_at(5);
     let later = Instant::now() + Duration::from_secs(1);
-    assert_eq!(live.listed("", "ConfigMap", later, &|_| true), []);
-    assert_eq!(live.listed("", "Secret", later, &|_| false), []);
-    assert_eq!(live.listed("", "ConfigMap", later, &|_| false), [owner_of_all()]);
+    assert_eq!(live.listed("", "ConfigMap", later, &|_| true), HashSet::new());
+    assert_eq!(live.listed("", "Secret", later, &|_| false), HashSet::new());
+    assert_eq!(
+        live.listed("", "ConfigMap", later, &|_| false),
+        HashSet::from([Arc::new(owner_of_all())])
+    );
     assert_eq!(live.need(&id(), &GIT, Instant::now()), Need::Missing);
 }
 

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use http::{HeaderValue, StatusCode, header};
 use http_body_util::BodyExt as _;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Preconditions, Status};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Status};
 use kube::{
     Client,
     api::{
-        DeleteParams, DynamicObject, GetParams, Patch, PatchParams, PropagationPolicy, Request, Resource as _,
+        DeleteParams, DynamicObject, GetParams, Patch, PatchParams, Preconditions, PropagationPolicy,
+        Request, Resource as _,
     },
     client::Body,
 };
@@ -153,18 +154,14 @@ pub async fn delete(
     id: &ObjectId,
     metadata: &ObjectMeta,
 ) -> Result<(), RequestError> {
-    let preconditions = Preconditions {
-        uid: metadata.uid.clone(),
-        resource_version: metadata.resource_version.clone(),
-    };
-    let mut params = DeleteParams {
+    let params = DeleteParams {
         propagation_policy: Some(PropagationPolicy::Background),
+        preconditions: Some(Preconditions {
+            uid: metadata.uid.clone(),
+            resource_version: metadata.resource_version.clone(),
+        }),
         ..DeleteParams::default()
     };
-    params.preconditions = Some(kube::api::Preconditions {
-        uid: preconditions.uid,
-        resource_version: preconditions.resource_version,
-    });
     let request = address(kind, id)
         .delete(&id.name, &params)
         .map_err(|error| refused(&error))?;

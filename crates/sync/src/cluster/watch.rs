@@ -26,7 +26,10 @@ use super::{
     kinds::Kind,
     live::{Live, Owner, Presence},
 };
-use crate::{api::OWNER_NAME, object::ObjectId};
+use crate::{
+    api::OWNER_NAME,
+    object::{Identity, ObjectId},
+};
 
 /// Objects in one page of a list.
 const PAGE: u32 = 500;
@@ -126,16 +129,18 @@ async fn follow(
     let events = watcher::watcher(api, config).default_backoff();
     pin_mut!(events);
     let mut listing: Option<(Instant, HashSet<ObjectId>)> = None;
-    let identify = |object: &PartialObjectMeta<DynamicObject>| ObjectId {
-        namespace: object.namespace().unwrap_or_default(),
-        group: group.clone(),
-        kind: name.clone(),
-        name: object.name_any(),
+    let identify = |object: &PartialObjectMeta<DynamicObject>| {
+        ObjectId::from(Identity {
+            namespace: object.namespace().unwrap_or_default(),
+            group: group.clone(),
+            kind: name.clone(),
+            name: object.name_any(),
+        })
     };
-    let tell = |owner: Option<Owner>| {
+    let tell = |owner: Option<Arc<Owner>>| {
         if let Some(owner) = owner {
             // `Err`: the process is stopping.
-            drop(wake.send(owner));
+            drop(wake.send(Owner::clone(&owner)));
         }
     };
     while let Some(event) = events.next().await {

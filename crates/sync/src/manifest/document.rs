@@ -1,12 +1,12 @@
 //! Pure: from one YAML document to the objects in it, and from an object to the body that is applied.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::yaml;
-use crate::object::Gvk;
+use crate::object::{Gvk, Identity, ObjectId};
 
 /// Digest of an object's content as Git has it: the first 16 bytes of a SHA-256.
 pub type ContentDigest = [u8; 16];
@@ -14,12 +14,10 @@ pub type ContentDigest = [u8; 16];
 /// One object of a file, without its body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manifest {
-    /// What it is.
-    pub gvk: Gvk,
-    /// `metadata.namespace`; empty when not given.
-    pub namespace: String,
-    /// `metadata.name`.
-    pub name: String,
+    /// Its identity, with `metadata.namespace` as written; whether that counts depends on the kind's scope.
+    pub id: ObjectId,
+    /// API version it is written in.
+    pub version: Arc<str>,
     /// Digest of its content.
     pub digest: ContentDigest,
     /// How it wants to be applied.
@@ -196,10 +194,16 @@ fn object(content: &Value, place: Place, parsed: &mut Parsed) {
     if let Some(message) = forged(api_version, kind, name, namespace) {
         return flaw(message);
     }
-    parsed.manifests.push(Manifest {
-        gvk: Gvk::parse(api_version, kind),
+    let gvk = Gvk::parse(api_version, kind);
+    let identity = Identity {
         namespace: namespace.to_owned(),
+        group: gvk.group.to_owned(),
+        kind: kind.to_owned(),
         name: name.to_owned(),
+    };
+    parsed.manifests.push(Manifest {
+        id: identity.into(),
+        version: gvk.version.into(),
         digest: digest(content),
         policy: policy(metadata),
         place,

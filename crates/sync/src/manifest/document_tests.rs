@@ -23,8 +23,8 @@ fn objects_and_lists_are_found_with_their_places() {
         .iter()
         .map(|m| {
             (
-                m.gvk.kind.as_str(),
-                m.name.as_str(),
+                m.id.kind.as_str(),
+                m.id.name.as_str(),
                 m.place.document,
                 m.place.line,
                 m.place.item,

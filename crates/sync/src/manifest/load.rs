@@ -9,7 +9,10 @@ use std::{
 use sha2::{Digest as _, Sha256};
 
 use super::{ApplyPolicy, ContentDigest, Flaw, Manifest, Parsed, Place, parse};
-use crate::{git::BlobId, object::Gvk};
+use crate::{
+    git::BlobId,
+    object::{Gvk, ObjectId},
+};
 
 /// A manifest file of a source.
 #[derive(Clone, Debug)]
@@ -46,18 +49,27 @@ impl fmt::Display for Origin {
 /// One object that Git wants.
 #[derive(Clone, Debug)]
 pub struct Wanted {
-    /// What it is.
-    pub gvk: Gvk,
-    /// `metadata.namespace` as written; whether it applies depends on the kind's scope.
-    pub namespace: String,
-    /// `metadata.name`.
-    pub name: String,
+    /// Its identity, with `metadata.namespace` as written; whether that counts depends on the kind's scope.
+    pub id: ObjectId,
+    /// API version it is written in.
+    pub version: Arc<str>,
     /// Digest of its content.
     pub digest: ContentDigest,
     /// How it wants to be applied.
     pub policy: ApplyPolicy,
     /// Where it comes from.
     pub origin: Origin,
+}
+
+impl Wanted {
+    /// What it is.
+    pub fn gvk(&self) -> Gvk<'_> {
+        Gvk {
+            group: &self.id.group,
+            version: &self.version,
+            kind: &self.id.kind,
+        }
+    }
 }
 
 /// Something that is wrong with the source or with one of its objects.
@@ -100,7 +112,7 @@ pub fn load(
 ) -> Desired {
     let mut desired = Desired::default();
     let mut used = HashMap::with_capacity(files.len());
-    let mut first: HashMap<(String, String, String, String), usize> = HashMap::new();
+    let mut first: HashMap<ObjectId, usize> = HashMap::new();
     for file in files {
         let parsed = if let Some(known) = used.get(&file.blob).or_else(|| cache.0.get(&file.blob)) {
             Arc::clone(known)
@@ -122,24 +134,18 @@ pub fn load(
             .extend(parsed.flaws.iter().map(|flaw| problem(file, flaw)));
         for manifest in &parsed.manifests {
             let wanted = wanted(file, manifest);
-            let key = (
-                wanted.gvk.group.clone(),
-                wanted.gvk.kind.clone(),
-                wanted.namespace.clone(),
-                wanted.name.clone(),
-            );
-            if let Some(&earlier) = first.get(&key) {
+            if let Some(&earlier) = first.get(&wanted.id) {
                 let earlier = &desired.objects[earlier].origin;
                 let message = format!(
                     "{} {:?} stands already in {earlier}, which is the one that counts: remove one of them",
-                    wanted.gvk.kind, wanted.name
+                    wanted.id.kind, wanted.id.name
                 );
                 desired.problems.push(Problem {
                     at: wanted.origin.to_string(),
                     message,
                 });
             } else {
-                first.insert(key, desired.objects.len());
+                first.insert(wanted.id.clone(), desired.objects.len());
                 desired.objects.push(wanted);
             }
         }
@@ -151,9 +157,8 @@ pub fn load(
 
 fn wanted(file: &SourceFile, manifest: &Manifest) -> Wanted {
     Wanted {
-        gvk: manifest.gvk.clone(),
-        namespace: manifest.namespace.clone(),
-        name: manifest.name.clone(),
+        id: manifest.id.clone(),
+        version: Arc::clone(&manifest.version),
         digest: manifest.digest,
         policy: manifest.policy,
         origin: Origin {
@@ -179,9 +184,9 @@ fn summary(desired: &Desired) -> String {
     let mut objects: Vec<_> = desired
         .objects
         .iter()
-        .map(|o| (o.gvk.to_string(), &o.namespace, &o.name, o.digest))
+        .map(|object| (object.gvk(), &object.id.namespace, &object.id.name, object.digest))
         .collect();
-    objects.sort();
+    objects.sort_unstable();
     let mut hasher = Sha256::new();
     for (gvk, namespace, name, digest) in objects {
         hasher.update(format!("{gvk} {namespace}/{name} "));
