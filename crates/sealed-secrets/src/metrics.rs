@@ -3,13 +3,15 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::metrics::counter::Counter;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric as _};
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use crate::crypto;
 use crate::observe::Key;
 
 /// Go's default buckets, in seconds.
@@ -97,6 +99,7 @@ impl Metrics {
             metrics.http_durations.clone(),
         );
         registry.register("sealing_keys", "Private keys in use", metrics.keys.clone());
+        registry.register_collector(Box::new(Operations));
         // The original exposes every reason from the start; rates of a series that appears late are wrong.
         for reason in ["fetch", "status", "unmanaged", "unseal", "update"] {
             let labels = Failure {
@@ -163,6 +166,20 @@ impl Metrics {
     /// How many private keys there are.
     pub fn keys(&self, count: usize) {
         self.keys.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+}
+
+/// What opening costs, read where it is counted.
+#[derive(Debug)]
+struct Operations;
+
+impl Collector for Operations {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let counter = ConstCounter::new(crypto::private_key_operations());
+        let help = "RSA operations with a private key";
+        let metric =
+            encoder.encode_descriptor("private_key_operations", help, None, counter.metric_type())?;
+        counter.encode(metric)
     }
 }
 

@@ -178,28 +178,31 @@ fn reseal(body: &[u8], keyring: &Keyring) -> Option<String> {
         metadata.namespace.as_deref().unwrap_or_default(),
         metadata.name.as_deref().unwrap_or_default(),
     );
-    let again = |item: &str| {
-        let opened = keyring.open(&label, item, None).ok()?;
-        seal(&mut SysRng, newest, &label, &opened.plaintext).ok()
-    };
     // Both forms at once do not open, and so are not sealed either.
     if sealed.spec.data.is_some() && !sealed.spec.encrypted_data.is_empty() {
         return None;
     }
+    let mut items = sealed.spec.encrypted_data.clone();
+    items.extend(sealed.spec.data.iter().map(|blob| (String::new(), blob.clone())));
+    // Everything is opened, and only then something is sealed: where it fails makes no difference in time.
+    let opened: Vec<_> = items
+        .into_iter()
+        .map(|(key, item)| (key, keyring.open(&label, &item, None)))
+        .collect();
+    let opened = opened
+        .into_iter()
+        .map(|(key, opened)| Some((key, opened.ok()?.plaintext)))
+        .collect::<Option<Vec<_>>>()?;
+    let mut resealed = opened.iter().map(|(key, plaintext)| {
+        let item = seal(&mut SysRng, newest, &label, plaintext).ok()?;
+        Some((key.clone(), Value::String(item)))
+    });
     let spec = value.get_mut("spec")?.as_object_mut()?;
-    if let Some(blob) = &sealed.spec.data {
-        spec.insert("data".to_owned(), Value::String(again(blob)?));
+    if sealed.spec.data.is_some() {
+        let (_, blob) = resealed.next()??;
+        spec.insert("data".to_owned(), blob);
     } else {
-        let items: Vec<(String, Option<String>)> = sealed
-            .spec
-            .encrypted_data
-            .iter()
-            .map(|(key, item)| (key.clone(), again(item)))
-            .collect();
-        let items = items
-            .into_iter()
-            .map(|(key, item)| Some((key, Value::String(item?))))
-            .collect::<Option<_>>()?;
+        let items = resealed.collect::<Option<_>>()?;
         spec.insert("encryptedData".to_owned(), Value::Object(items));
     }
     serde_json::to_string(&value).ok()

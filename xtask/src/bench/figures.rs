@@ -92,7 +92,7 @@ impl Figure {
         let digits = match self.unit {
             "" => 2,
             "s" => 3,
-            "MiB" => 1,
+            "MiB" | "ms" => 1,
             _ => 0,
         };
         format!("{:.digits$} {}", self.value, self.unit)

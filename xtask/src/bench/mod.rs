@@ -5,9 +5,11 @@ mod bare;
 mod cold;
 mod figures;
 mod requests;
+mod sealed_secrets;
 mod stage;
 mod steady;
 mod syncer;
+mod unsealer;
 mod values;
 
 use std::{os::unix::process::CommandExt as _, process::Command};
@@ -23,6 +25,28 @@ use self::{figures::Figures, stage::Stage, syncer::Syncer};
 pub(crate) enum Subject {
     /// Objects applied, nothing changed, one file changed, drift, memory
     Sync(Args),
+    /// SealedSecrets opened after a start, nothing changed, one created, memory beside foreign Secrets
+    SealedSecrets(Args),
+}
+
+impl Subject {
+    /// Its name on the command line and of its file, its package, and its binaries.
+    fn names(&self) -> (&'static str, &'static str, &'static [&'static str]) {
+        match self {
+            Self::Sync(_) => ("sync", "plumbline-sync", &["plumbline-sync"]),
+            Self::SealedSecrets(_) => (
+                "sealed-secrets",
+                "plumbline-sealed-secrets",
+                &["plumbline-unsealer", "kubeseal"],
+            ),
+        }
+    }
+
+    fn args(&self) -> &Args {
+        match self {
+            Self::Sync(args) | Self::SealedSecrets(args) => args,
+        }
+    }
 }
 
 /// How to measure.
@@ -31,7 +55,7 @@ pub(crate) struct Args {
     /// Exit with an error when a goal is missed
     #[arg(long)]
     check: bool,
-    /// Fewer rounds, 2,000 objects instead of 10,000, 10 s instead of 60: for a first look, without goals of size
+    /// Fewer rounds, fewer objects, less time: for a first look
     #[arg(long)]
     quick: bool,
 }
@@ -71,26 +95,28 @@ const QUICK: Scale = Scale {
 };
 
 pub(crate) fn run(sh: &Shell, subject: &Subject) -> anyhow::Result<()> {
-    let Subject::Sync(args) = subject;
+    let ((name, package, binaries), args) = (subject.names(), subject.args());
     if cfg!(debug_assertions) {
-        return Err(again_in_release(sh, args));
+        return Err(again_in_release(sh, name, args));
     }
-    println!("building plumbline-sync (release)");
-    let build = cmd!(
-        sh,
-        "cargo build --release --package plumbline-sync --bin plumbline-sync"
-    );
+    println!("building {} (release)", binaries.join(" and "));
+    let flags = binaries.iter().flat_map(|binary| ["--bin", binary]);
+    let build = cmd!(sh, "cargo build --release --package {package} {flags...}");
     if !Leash::new()?.run(&mut build.quiet().into())?.success() {
-        bail!("plumbline-sync does not build: see above");
+        bail!("{package} does not build: see above");
     }
-    let scale = if args.quick { QUICK } else { FULL };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()?;
-    let figures = runtime.block_on(sync(scale))?;
+    let figures = runtime.block_on(async {
+        match subject {
+            Subject::Sync(args) => sync(if args.quick { QUICK } else { FULL }).await,
+            Subject::SealedSecrets(args) => sealed_secrets::measure(args.quick).await,
+        }
+    })?;
     println!("\n{figures}");
-    let path = target_dir().join("bench").join("sync.json");
+    let path = target_dir().join("bench").join(format!("{name}.json"));
     figures.save(&path)?;
     println!("written to {}", path.display());
     match figures.missed() {
@@ -103,7 +129,7 @@ pub(crate) fn run(sh: &Shell, subject: &Subject) -> anyhow::Result<()> {
 
 /// The bare client beside which the syncer is measured must be as fast as it can be: the debug build of this
 /// program becomes the release build of itself. Returns only when that fails.
-fn again_in_release(sh: &Shell, args: &Args) -> anyhow::Error {
+fn again_in_release(sh: &Shell, name: &str, args: &Args) -> anyhow::Error {
     println!("building the bench (release)");
     let mut command = Command::new("cargo");
     command
@@ -115,7 +141,7 @@ fn again_in_release(sh: &Shell, args: &Args) -> anyhow::Error {
             "xtask",
             "--",
             "bench",
-            "sync",
+            name,
         ])
         .current_dir(sh.current_dir())
         .args(args.check.then_some("--check"))

@@ -16,5 +16,5 @@ pub use encoding::{decode, encode};
 pub use envelope::{Envelope, TAG_LEN};
 pub use key::{Fingerprint, KeyError, PublicKey, SealingKey, generate_private_key};
 pub use keyring::{Keyring, Opened, Order, RegisteredKey};
-pub use open::{Plaintext, Unopened, open};
+pub use open::{Plaintext, Unopened, open, private_key_operations};
 pub use seal::{SealError, seal};

@@ -1,5 +1,7 @@
 //! Opening: the private-key operation, on aws-lc-rs.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use aws_lc_rs::aead;
 use aws_lc_rs::rsa::OAEP_SHA256_MGF1SHA256;
 use zeroize::Zeroizing;
@@ -17,6 +19,14 @@ pub type Plaintext = Zeroizing<Vec<u8>>;
 #[error("no key could decrypt secret")]
 pub struct Unopened;
 
+/// Private-key operations of this process.
+static OPERATIONS: AtomicU64 = AtomicU64::new(0);
+
+/// How many private-key operations this process has done: what opening costs, whether it worked or not.
+pub fn private_key_operations() -> u64 {
+    OPERATIONS.load(Ordering::Relaxed)
+}
+
 /// Opens one item (the decoded bytes) with `key`, if it was sealed for it and for `label`.
 pub fn open(key: &SealingKey, label: &[u8], item: &[u8]) -> Result<Plaintext, Unopened> {
     let Envelope {
@@ -24,6 +34,7 @@ pub fn open(key: &SealingKey, label: &[u8], item: &[u8]) -> Result<Plaintext, Un
         ciphertext,
     } = Envelope::parse(item).ok_or(Unopened)?;
     let mut buffer = Zeroizing::new(vec![0_u8; key.decrypting().min_output_size()]);
+    OPERATIONS.fetch_add(1, Ordering::Relaxed);
     let session_key = key
         .decrypting()
         .decrypt(&OAEP_SHA256_MGF1SHA256, wrapped_key, &mut buffer, Some(label))

@@ -1,6 +1,7 @@
 //! The API for kubeseal, as anybody in the cluster may call it.
 
 use plumbline_sealed_secrets::api::SealedSecret;
+use plumbline_sealed_secrets::crypto::{Envelope, decode, encode, seal};
 use plumbline_sealed_secrets::scope::Scope;
 use serde_json::{Value, json};
 
@@ -142,5 +143,78 @@ async fn the_rate_limit_does_not_look_at_headers() {
             }
         }
         assert!(limited >= 5, "{limited} of 8 {path}");
+    }
+}
+
+/// Not a measurement of time, which proves nothing on a busy machine: every way of not opening costs the same RSA operations,
+/// the one expensive step, whichever check it is that fails.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_failure_costs_the_same_and_looks_the_same() {
+    let place = Place::new().await;
+    let unsealer = place.start(&[]).await;
+    let label = Scope::Strict.label(place.namespace(), "a");
+    let key = unsealer.certificate().await.public_key;
+    let good = decode(&seal(&mut rand::rngs::SysRng, &key, &label, b"v").unwrap()).unwrap();
+    let elsewhere = seal(&mut rand::rngs::SysRng, &key, b"other/label", b"v").unwrap();
+    let mut tag = good.clone();
+    *tag.last_mut().unwrap() ^= 1;
+    let mut padding = good.clone();
+    padding[100] ^= 1;
+    let wrapped = Envelope::parse(&good).unwrap().wrapped_key;
+    let ways = [
+        ("another label", elsewhere),
+        ("the tag", encode(&tag)),
+        ("the padding", encode(&padding)),
+        ("no tag at all", encode(&good[..2 + wrapped.len()])),
+    ];
+    let operations = "sealed_secrets_controller_private_key_operations_total";
+    for (path, code) in [("/v1/verify", 409), ("/v1/rotate", 500)] {
+        for (what, item) in &ways {
+            // A good item before and behind: where it fails makes no difference either.
+            let items = json!({"a": encode(&good), "k": item, "z": encode(&good)});
+            let object = json!({
+                "apiVersion": "bitnami.com/v1alpha1", "kind": "SealedSecret",
+                "metadata": {"name": "a", "namespace": place.namespace()}, "spec": {"encryptedData": items},
+            });
+            let before = unsealer.metric(operations).await;
+            let answer = http(&unsealer.address, "POST", path, &object.to_string()).await;
+            assert_eq!(answer, (code, String::new()), "{what}");
+            let cost = unsealer.metric(operations).await - before;
+            assert!((cost - 3.0).abs() < 0.5, "{path}, {what}: {cost} operations");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_are_slow_or_send_nonsense_hold_up_nobody() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let place = Place::new().await;
+    let unsealer = place.start(&["--read-timeout=1s"]).await;
+    let mut slow = Vec::new();
+    for _ in 0..50 {
+        let mut stream = tokio::net::TcpStream::connect(&unsealer.address).await.unwrap();
+        let head = "POST /v1/verify HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{";
+        stream.write_all(head.as_bytes()).await.unwrap();
+        slow.push(stream);
+    }
+    let chunked = "POST /v1/verify HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n";
+    let mut stream = tokio::net::TcpStream::connect(&unsealer.address).await.unwrap();
+    stream.write_all(chunked.as_bytes()).await.unwrap();
+    let good = unsealer.seal("a", Scope::Strict, &[("k", "v")]).await;
+    let begin = std::time::Instant::now();
+    let answer = http(&unsealer.address, "POST", "/v1/verify", &good.to_string()).await;
+    assert_eq!(answer.0, 200);
+    assert!(begin.elapsed() < std::time::Duration::from_secs(5));
+    // The slow ones are answered, and not with a success.
+    for mut stream in slow {
+        let mut answer = [0; 12];
+        let read = tokio::time::timeout(crate::harness::PATIENCE, stream.read_exact(&mut answer)).await;
+        if read.unwrap().is_ok() {
+            assert!(
+                answer.starts_with(b"HTTP/1.1 4"),
+                "{}",
+                String::from_utf8_lossy(&answer)
+            );
+        }
     }
 }
