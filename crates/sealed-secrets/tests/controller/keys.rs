@@ -253,3 +253,49 @@ async fn a_key_of_an_old_version_is_found_without_a_label() {
         .await
         .unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hostile_keys_are_skipped_and_unusual_ones_are_used() {
+    let place = Place::new().await;
+    let label = json!({"sealedsecrets.bitnami.com/sealed-secrets-key": "active"});
+    let create = async |name: &str, data: Value| {
+        let object = json!({"metadata": {"name": name, "labels": label}, "stringData": data});
+        place.create_secret(object).await;
+    };
+    let small = rsa::PrivateKey::new(&mut rand::rngs::SysRng, 1024).unwrap();
+    let small = rsa::pkcs1::EncodeRsaPrivateKey::to_pkcs1_pem(&small, rsa::pkcs1::LineEnding::LF).unwrap();
+    let good = key_secret("good", "2026-01-01T00:00:00Z")["stringData"].clone();
+    create(
+        "small",
+        json!({"tls.key": small.as_str(), "tls.crt": good["tls.crt"]}),
+    )
+    .await;
+    let curve = rcgen::KeyPair::generate().unwrap();
+    let of_curve = rcgen::CertificateParams::default().self_signed(&curve).unwrap();
+    create(
+        "curve",
+        json!({"tls.key": curve.serialize_pem(), "tls.crt": of_curve.pem()}),
+    )
+    .await;
+    // The same key under two names is one key; PKCS#8 is read as well as PKCS#1.
+    let pem = good["tls.key"].as_str().unwrap();
+    let private: rsa::PrivateKey = rsa::pkcs1::DecodeRsaPrivateKey::from_pkcs1_pem(pem).unwrap();
+    let pkcs8 = rsa::pkcs8::EncodePrivateKey::to_pkcs8_pem(&private, rsa::pkcs8::LineEnding::LF).unwrap();
+    create(
+        "one",
+        json!({"tls.key": pkcs8.as_str(), "tls.crt": good["tls.crt"]}),
+    )
+    .await;
+    create("two", good).await;
+    let unsealer = place.start(&[]).await;
+    for name in ["small", "curve"] {
+        let named = format!("{}/{name}", place.namespace());
+        assert!(unsealer.log().contains(&named), "{name}: {}", unsealer.log());
+    }
+    let count = unsealer.metric("sealed_secrets_controller_sealing_keys").await;
+    assert!((count - 1.0).abs() < 0.5, "{count}: {}", unsealer.log());
+    place
+        .apply(unsealer.seal("a", Scope::Strict, &[("k", "v")]).await)
+        .await;
+    place.synced("a", "True").await;
+}
