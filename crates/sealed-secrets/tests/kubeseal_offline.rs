@@ -578,3 +578,20 @@ fn resealing_changes_ciphertexts_and_not_one_other_byte() {
     assert_eq!(said.code, 1);
     assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
 }
+
+#[test]
+fn several_certificates_seal_one_file_each_or_none() {
+    let directory = workspace();
+    let at = directory.path();
+    let certificates = ["--cert", "k2048.crt", "--cert", "k4096.crt"];
+    let with = |rest: &[&str]| run(&ours(), at, &[&certificates[..], rest].concat(), SECRET);
+    with(&["-w", "login-{}.yaml"]).ok();
+    for key in ["k2048", "k4096"] {
+        let sealed = std::fs::read_to_string(at.join(format!("login-{key}.yaml"))).unwrap();
+        let opened = recover(&ORIGINAL, at, &sealed, &format!("{key}.key"));
+        assert_eq!(opened["data"]["user"], "YWRtaW4=");
+    }
+    assert!(with(&[]).failure().contains("several --cert seal one file each"));
+    assert!(with(&["-w", "one.yaml"]).failure().contains("two certificates"));
+    assert!(!at.join("one.yaml").exists());
+}

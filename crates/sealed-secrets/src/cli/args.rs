@@ -10,9 +10,10 @@ use crate::goflags::boolean;
 #[derive(Debug, Parser)]
 #[command(name = "kubeseal", disable_version_flag = true, max_term_width = 110)]
 pub struct Arguments {
-    /// Certificate to seal with, a file or a URL; the controller is then not asked
-    #[arg(long, value_name = "FILE|URL", default_value = "", hide_default_value = true)]
-    pub cert: String,
+    /// Certificate to seal with, a file or a URL; the controller is then not asked. Several seal one file per certificate:
+    /// the {} in the name that -w gives is replaced by the certificate's name
+    #[arg(long, value_name = "FILE|URL")]
+    pub cert: Vec<String>,
     /// Namespace of the controller
     #[arg(long, default_value = "kube-system")]
     pub controller_namespace: String,

@@ -108,6 +108,9 @@ pub async fn run(arguments: &Arguments) -> Result<(), Error> {
         let target = in_place.map_or(target, Target::File);
         return target.write(&remote::re_encrypt(arguments, &input, format).await?);
     }
+    if arguments.cert.len() > 1 {
+        return for_each_certificate(arguments, format).await;
+    }
     let certificate = certificate(arguments).await?;
     if mode.fetch_cert {
         return target.write(&certificate.pem);
@@ -130,12 +133,43 @@ pub async fn run(arguments: &Arguments) -> Result<(), Error> {
     target.write(&seal::seal(arguments, &certificate, &input, format)?)
 }
 
+/// Seals the same Secrets once for every `--cert`, each into a file of its own; writes nothing unless all can be sealed.
+async fn for_each_certificate(arguments: &Arguments, format: Format) -> Result<(), Error> {
+    let mode = &arguments.mode;
+    let target = arguments.sealed_secret_file.as_deref().and_then(Path::to_str);
+    let Some(target) = target.filter(|_| !mode.fetch_cert && !mode.raw && mode.merge_into.is_none()) else {
+        return Err(Error::Usage(
+            "several --cert seal one file each: give -w a name with {} in it, which becomes the certificate's name",
+        ));
+    };
+    let input = read(
+        arguments.secret_file.as_deref(),
+        "expecting a secret to encrypt in stdin",
+    )?;
+    let mut sealed = std::collections::BTreeMap::new();
+    for location in &arguments.cert {
+        let certificate = Certificate::from_pem(&remote::open_certificate(location).await?)?;
+        certificate.usable_at(Timestamp::now())?;
+        let name = Path::new(location).file_stem().unwrap_or_default();
+        let path = target.replace("{}", &name.to_string_lossy());
+        let text = seal::seal(arguments, &certificate, &input, format)?;
+        if sealed.insert(path.clone(), text).is_some() {
+            return Err(Error::Input(format!(
+                "two certificates would be sealed for in {path}: -w needs {{}} in the name, and certificates different names"
+            )));
+        }
+    }
+    for (path, text) in sealed {
+        Target::File(path.into()).write(&text)?;
+    }
+    Ok(())
+}
+
 /// The certificate to seal with: from `--cert`, or the controller's.
 async fn certificate(arguments: &Arguments) -> Result<Certificate, Error> {
-    let pem = if arguments.cert.is_empty() {
-        remote::fetch_certificate(arguments).await?
-    } else {
-        remote::open_certificate(&arguments.cert).await?
+    let pem = match arguments.cert.last().filter(|location| !location.is_empty()) {
+        Some(location) => remote::open_certificate(location).await?,
+        None => remote::fetch_certificate(arguments).await?,
     };
     Ok(Certificate::from_pem(&pem)?)
 }
