@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use plumbline_testkit::{CLUSTER_VARIABLE, ControlPlane, Leash};
+use plumbline_testkit::{BUILT_VARIABLE, CLUSTER_VARIABLE, ControlPlane, Leash};
 use xshell::{Shell, cmd};
 
 /// Which tests to run.
@@ -60,7 +60,10 @@ pub(crate) fn run(sh: &Shell, args: &Args) -> anyhow::Result<()> {
     let dir = tempfile::tempdir().context("cannot create a temporary directory")?;
     let cluster = ControlPlane::start(dir.path())?;
     steps.times.push(("cluster", begin.elapsed()));
-    let tests = cmd!(sh, "cargo test {which...} --no-fail-fast").env(CLUSTER_VARIABLE, cluster.dir());
+    let mut tests = cmd!(sh, "cargo test {which...} --no-fail-fast").env(CLUSTER_VARIABLE, cluster.dir());
+    if args.package.is_empty() {
+        tests = tests.env(BUILT_VARIABLE, "true");
+    }
     let tested = steps.run("tests", tests);
     cluster.stop();
     steps.report();

@@ -13,6 +13,9 @@ use crate::{
     observe::MAX_FILE,
 };
 
+/// Files up to this size are read where they are needed: handing a few kilobytes to another thread costs more than reading
+/// them, and every thread that ever reads keeps memory of its own.
+const SMALL: u64 = 64 << 10;
 /// Files with many objects that are kept parsed at a time: their objects are applied side by side.
 const KEPT: usize = 4;
 
@@ -51,7 +54,9 @@ impl Bodies {
                 let content = snapshot.read(blob, MAX_FILE).map_err(|error| error.to_string())?;
                 Ok(body(&content, place))
             };
-            return blocking(read).await?.ok_or_else(gone);
+            let is_small = self.snapshot.size(blob).is_ok_and(|size| size <= SMALL);
+            let body = if is_small { read() } else { blocking(read).await };
+            return body?.ok_or_else(gone);
         }
         let documents = match self.kept(blob) {
             Some(documents) => documents,

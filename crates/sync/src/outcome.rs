@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    act,
+    act::{self, Change},
     cluster::{live::Owner, requests::RequestError},
     decide::Plan,
     inventory::Inventory,
@@ -74,9 +74,19 @@ pub fn summary<'r>(
         held: plan.held,
         total: desired.objects.len(),
         inventory: None,
-        did_something: !plan.is_noop(),
+        did_something: !plan.is_noop() && !only_corrections(outcome, removals),
         took: Duration::ZERO,
     }
+}
+
+/// Whether all that was done was to correct drift. That is told as an event and counted, and is no news for the status:
+/// writing it would cost the API server the whole object for every `kubectl edit`.
+fn only_corrections(outcome: &act::Outcome, removals: &BTreeMap<ObjectId, Removal>) -> bool {
+    let correction = |change: &Change| matches!(change, Change::Corrected(_) | Change::Recreated);
+    outcome.failed.is_empty()
+        && outcome.untried == 0
+        && removals.is_empty()
+        && outcome.applied.values().all(correction)
 }
 
 /// Objects whose kind is not served, and whether the source itself has a CRD for it.

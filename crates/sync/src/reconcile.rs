@@ -294,7 +294,7 @@ impl Step<'_> {
         self.tell(&old, &new, &outcome, &removals, &artifact.revision);
         context.write_status(owner, memory, &old, new).await?;
         memory.inventory = Some(recorded);
-        if result.did_something {
+        if !plan.is_noop() {
             context.metrics.observe(
                 "Kustomization",
                 &owner.name,

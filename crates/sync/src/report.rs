@@ -58,7 +58,7 @@ pub struct Result<'a> {
     pub total: usize,
     /// The inventory, as it is to stand in the status.
     pub inventory: Option<Arc<ResourceInventory>>,
-    /// Whether anything was applied or deleted.
+    /// Whether anything was applied or deleted, other than to correct drift.
     pub did_something: bool,
     /// How long it took.
     pub took: Duration,

@@ -34,5 +34,5 @@ pub use crate::{
     leash::Leash,
     paths::{target as target_dir, workspace as workspace_dir},
     wait::wait_for,
-    world::{CLUSTER_VARIABLE, World, client, kubectl},
+    world::{BUILT_VARIABLE, CLUSTER_VARIABLE, World, client, kubectl},
 };

@@ -21,6 +21,9 @@ use crate::{audit::AuditLog, control_plane::ControlPlane, wait::wait_for};
 
 /// Names the directory of a running control plane to use instead of starting one.
 pub const CLUSTER_VARIABLE: &str = "PLUMBLINE_TEST_CLUSTER";
+/// Set when all programs of the workspace have just been built: a test that starts several need not ask Cargo, which would
+/// build them once more with the features of each alone.
+pub const BUILT_VARIABLE: &str = "PLUMBLINE_PROGRAMS_BUILT";
 
 /// A namespace of its own, a client, a directory of its own.
 ///

@@ -31,6 +31,8 @@ async fn drift_is_corrected_within_seconds() -> anyhow::Result<()> {
     bench.app().await?;
     let _syncer = bench.start(&[])?;
     bench.applied(&revision).await?;
+    quiet(&bench).await?;
+    let log = bench.world.audit_log().since_now()?;
 
     let begun = Instant::now();
     edit(&bench, json!({ "data": { "key": "edited" } })).await?;
@@ -84,6 +86,11 @@ async fn drift_is_corrected_within_seconds() -> anyhow::Result<()> {
     for took in [edited, removed, deleted, unlabelled] {
         assert!(took < SOON, "{took:?}");
     }
+    quiet(&bench).await?;
+    let requests = bench.requests(&log)?;
+    assert_eq!(patches(&requests, "configmaps"), 4, "{:?}", requests.0);
+    // The status of a Kustomization of ten thousand objects is a megabyte: a correction does not write it.
+    assert_eq!(patches(&requests, "kustomizations/status"), 0, "{:?}", requests.0);
     Ok(())
 }
 
