@@ -31,6 +31,22 @@ pub enum GitError {
         /// Why it is refused.
         reason: String,
     },
+    /// A submodule cannot be used; a change of the repository helps.
+    #[error("the submodule '{name}' cannot be used: {reason}")]
+    InvalidSubmodule {
+        /// Its path, or `.gitmodules`.
+        name: String,
+        /// Why it is refused.
+        reason: String,
+    },
+    /// A submodule cannot be fetched.
+    #[error("the submodule '{name}' cannot be fetched: {source}")]
+    Submodule {
+        /// Its path.
+        name: String,
+        /// Why not.
+        source: Box<GitError>,
+    },
     /// Nobody answers, or the server says that it is broken or busy.
     #[error("'{url}' is unreachable: {reason}")]
     Unreachable {
@@ -169,7 +185,10 @@ pub enum GitError {
 
 impl GitError {
     /// Whether trying again can help without a change of the object, its Secret or the repository.
-    pub const fn is_transient(&self) -> bool {
+    pub fn is_transient(&self) -> bool {
+        if let Self::Submodule { source, .. } = self {
+            return source.is_transient();
+        }
         matches!(
             self,
             Self::Unreachable { .. }

@@ -46,6 +46,14 @@ impl IgnoreRules {
         })
     }
 
+    /// Adds what they say to a digest.
+    pub(super) fn hash(&self, hash: &mut sha2::Sha256) {
+        use sha2::Digest as _;
+        for rule in self.spec.iter().flat_map(|spec| spec.iter()) {
+            hash.update(format!("{:?} {}\n", rule.pattern, rule.base));
+        }
+    }
+
     /// Adds the `.sourceignore` files, each as (its directory, its content), parents before children.
     pub(super) fn matcher(&self, source_ignores: &[(String, Vec<u8>)]) -> Result<Matcher, GitError> {
         let mut rules = parse(VERSION_CONTROL.as_bytes(), "", "the defaults")?;

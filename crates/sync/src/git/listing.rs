@@ -1,11 +1,11 @@
-//! The files of a directory as a checkout would have them, without one.
+//! The files of a directory of one commit as a checkout would have them, without one.
 
 use std::collections::HashSet;
 
 use gix_object::bstr::{BStr, BString, ByteSlice};
 use gix_validate::path::component::{self, Options};
 
-use super::{BlobId, GitError, IgnoreRules, RepoPath, TreeId, ignore::SOURCE_IGNORE, snapshot::Reader};
+use super::{BlobId, CommitId, GitError, IgnoreRules, RepoPath, TreeId, commit::Reader, ignore::SOURCE_IGNORE};
 
 /// Entries of one listing; a tree that refers to itself over and over would have no end.
 const ENTRIES: usize = 500_000;
@@ -75,7 +75,7 @@ pub(super) enum Entry {
     Directory { name: BString, tree: TreeId },
     File { name: BString, blob: BlobId },
     Link { name: BString, target: BlobId },
-    Submodule { name: BString },
+    Submodule { name: BString, commit: CommitId },
 }
 
 impl Entry {
@@ -84,7 +84,7 @@ impl Entry {
             Self::Directory { name, .. }
             | Self::File { name, .. }
             | Self::Link { name, .. }
-            | Self::Submodule { name } => name.as_bstr(),
+            | Self::Submodule { name, .. } => name.as_bstr(),
         }
     }
 }
@@ -113,73 +113,93 @@ pub(super) fn find_tree(reader: &Reader<'_>, path: &RepoPath) -> Result<Option<T
     Ok(Some(tree))
 }
 
-/// All files below `path` that `ignore` leaves.
-pub(super) fn list(reader: &Reader<'_>, path: &RepoPath, ignore: &IgnoreRules) -> Result<Listing, GitError> {
+/// The entry at `path`; `None` if there is none.
+pub(super) fn find_entry(reader: &Reader<'_>, path: &RepoPath) -> Result<Option<Entry>, GitError> {
+    let Some((directory, name)) = path.split_last() else {
+        return Ok(None);
+    };
+    let Some(tree) = find_tree(reader, &directory)? else {
+        return Ok(None);
+    };
+    let entries = checked_entries(reader, tree, directory.as_str())?;
+    Ok(entries.into_iter().find(|entry| entry.name() == name))
+}
+
+/// Everything below `path`; `None` if there is no such directory.
+pub(super) fn walk(reader: &Reader<'_>, path: &RepoPath) -> Result<Option<Walk>, GitError> {
     let Some(tree) = find_tree(reader, path)? else {
-        return Err(GitError::InvalidPath {
-            path: path.to_string(),
-            reason: "it does not exist in this commit",
-        });
+        return Ok(None);
     };
     let mut walk = Walk::default();
     walk.rules_above(reader, path)?;
-    walk.collect(reader, path.as_str(), tree)?;
-    let matcher = ignore.matcher(&walk.source_ignores)?;
-    let mut listing = Listing::default();
-    for (path, blob) in walk.files {
-        if !matcher.excludes(&path) {
-            listing.files.push(FileEntry {
-                path,
-                blob,
-                kind: FileKind::Regular,
-            });
-        }
-    }
-    for (path, target) in walk.links {
-        if matcher.excludes(&path) {
-            continue;
-        }
+    let links = walk.collect(reader, path.as_str(), tree)?;
+    for (path, target) in links {
         match follow(reader, &path, target)? {
-            Followed::File { blob, target } => listing.files.push(FileEntry {
+            Followed::File { blob, target } => walk.files.push(FileEntry {
                 path,
                 blob,
                 kind: FileKind::Symlink { target },
             }),
-            Followed::Directory => listing.skipped.push(Skipped {
+            Followed::Directory => walk.skipped.push(Skipped {
                 path,
                 reason: "a symbolic link to a directory is not followed",
             }),
-            Followed::Nowhere(reason) => listing.problems.push(Problem { path, reason }),
+            Followed::Nowhere(reason) => walk.problems.push(Problem { path, reason }),
         }
     }
-    listing.problems.extend(
-        walk.problems
-            .into_iter()
-            .filter(|problem| !matcher.excludes(&problem.path)),
-    );
-    listing.skipped.extend(
-        walk.skipped
-            .into_iter()
-            .filter(|skipped| !matcher.excludes(&skipped.path)),
-    );
-    listing.files.sort_by(|a, b| a.path.cmp(&b.path));
-    listing.problems.sort_by(|a, b| a.path.cmp(&b.path));
-    listing.skipped.sort_by(|a, b| a.path.cmp(&b.path));
-    Ok(listing)
+    Ok(Some(walk))
+}
+
+/// The `.sourceignore` files of the directories above `path`, which need not exist.
+pub(super) fn rules_above(reader: &Reader<'_>, path: &RepoPath) -> Result<Vec<(String, Vec<u8>)>, GitError> {
+    let mut walk = Walk::default();
+    walk.rules_above(reader, path)?;
+    Ok(walk.source_ignores)
 }
 
 /// What a walk finds, before any rule is applied: the rules are found on the way.
 #[derive(Default)]
-struct Walk {
-    files: Vec<(String, BlobId)>,
-    links: Vec<(String, BlobId)>,
-    problems: Vec<Problem>,
-    skipped: Vec<Skipped>,
-    source_ignores: Vec<(String, Vec<u8>)>,
+pub(super) struct Walk {
+    pub(super) files: Vec<FileEntry>,
+    pub(super) problems: Vec<Problem>,
+    pub(super) skipped: Vec<Skipped>,
+    /// Directory and content of the `.sourceignore` files.
+    pub(super) source_ignores: Vec<(String, Vec<u8>)>,
     entries: usize,
 }
 
 impl Walk {
+    /// What `ignore` and the `.sourceignore` files leave, sorted.
+    pub(super) fn listing(mut self, ignore: &IgnoreRules) -> Result<Listing, GitError> {
+        self.source_ignores
+            .sort_by(|(a, _), (b, _)| a.split('/').count().cmp(&b.split('/').count()).then(a.cmp(b)));
+        let matcher = ignore.matcher(&self.source_ignores)?;
+        self.keep(|path| !matcher.excludes(path));
+        self.files.sort_by(|a, b| a.path.cmp(&b.path));
+        self.problems.sort_by(|a, b| a.path.cmp(&b.path));
+        self.skipped.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(Listing {
+            files: self.files,
+            problems: self.problems,
+            skipped: self.skipped,
+        })
+    }
+
+    /// Leaves out all whose path `keep` does not want; rules stay.
+    pub(super) fn keep(&mut self, keep: impl Fn(&str) -> bool) {
+        self.files.retain(|file| keep(&file.path));
+        self.problems.retain(|problem| keep(&problem.path));
+        self.skipped.retain(|skipped| keep(&skipped.path));
+    }
+
+    /// Adds what another walk found.
+    pub(super) fn append(&mut self, other: Self) {
+        self.files.extend(other.files);
+        self.problems.extend(other.problems);
+        self.skipped.extend(other.skipped);
+        self.source_ignores.extend(other.source_ignores);
+    }
+
     /// The `.sourceignore` files of the directories above `path`.
     fn rules_above(&mut self, reader: &Reader<'_>, path: &RepoPath) -> Result<(), GitError> {
         let mut tree = reader.root;
@@ -217,7 +237,14 @@ impl Walk {
         Ok(())
     }
 
-    fn collect(&mut self, reader: &Reader<'_>, path: &str, tree: TreeId) -> Result<(), GitError> {
+    /// Adds what is below `tree`; returns the symbolic links and where they lead.
+    fn collect(
+        &mut self,
+        reader: &Reader<'_>,
+        path: &str,
+        tree: TreeId,
+    ) -> Result<Vec<(String, BlobId)>, GitError> {
+        let mut links = Vec::new();
         let mut todo = vec![(path.to_owned(), tree, 0)];
         while let Some((directory, tree, depth)) = todo.pop() {
             for entry in checked_entries(reader, tree, &directory)? {
@@ -243,17 +270,21 @@ impl Walk {
                         if name == SOURCE_IGNORE {
                             self.add_rules(reader, &directory, blob)?;
                         }
-                        self.files.push((path, blob));
+                        self.files.push(FileEntry {
+                            path,
+                            blob,
+                            kind: FileKind::Regular,
+                        });
                     }
-                    Entry::Link { target, .. } => self.links.push((path, target)),
+                    Entry::Link { target, .. } => links.push((path, target)),
                     Entry::Submodule { .. } => self.skipped.push(Skipped {
                         path,
-                        reason: "a submodule is not fetched",
+                        reason: "a submodule is not fetched (spec.recurseSubmodules)",
                     }),
                 }
             }
         }
-        Ok(())
+        Ok(links)
     }
 }
 
@@ -343,7 +374,7 @@ fn follow(reader: &Reader<'_>, path: &str, target: BlobId) -> Result<Followed, G
                 todo.extend(parts);
             }
             Some(Entry::Submodule { .. }) => {
-                return nowhere("the symbolic link leads into a submodule, which is not fetched");
+                return nowhere("the symbolic link leads into a submodule, where it is not followed");
             }
             Some(Entry::File { .. }) | None => return nowhere("the symbolic link leads to nothing"),
         }
@@ -362,7 +393,7 @@ fn target_parts(reader: &Reader<'_>, target: BlobId) -> Result<Option<Vec<String
     Ok((!target.starts_with('/')).then(|| target.split('/').rev().map(str::to_owned).collect()))
 }
 
-fn join(directory: &str, name: &str) -> String {
+pub(super) fn join(directory: &str, name: &str) -> String {
     if directory.is_empty() {
         name.to_owned()
     } else {

@@ -8,6 +8,7 @@
 //! Credentials┴ Remote ── Mirrors::open ── Mirror ── resolve(Reference) ── Resolved ── fetch ── snapshot ── Snapshot
 //! ```
 
+mod commit;
 mod constraint;
 mod error;
 mod fetch;
@@ -20,9 +21,11 @@ mod reference;
 mod remote;
 mod revision;
 mod snapshot;
+mod submodules;
 mod transport;
 
 pub use self::{
+    commit::CommitInfo,
     constraint::Constraint,
     error::GitError,
     ignore::IgnoreRules,
@@ -32,5 +35,6 @@ pub use self::{
     reference::{Reference, ReferenceSpec, Resolved},
     remote::{Credentials, DEFAULT_TIMEOUT, FileUrls, Proxy, Remote, RemoteUrl, Scheme, Secret, Tls},
     revision::{BlobId, CommitId, Revision, TreeId},
-    snapshot::{CommitInfo, Snapshot},
+    snapshot::{Part, Snapshot},
+    submodules::Submodule,
 };

@@ -42,6 +42,42 @@ impl RepoPath {
         &self.0
     }
 
+    /// Whether this is `above` or lies below it.
+    pub fn is_in(&self, above: &Self) -> bool {
+        self.below(above).is_some()
+    }
+
+    /// The rest of this path below `above`; `None` if it is somewhere else.
+    pub fn below(&self, above: &Self) -> Option<Self> {
+        if above.0.is_empty() {
+            return Some(self.clone());
+        }
+        let rest = self.0.strip_prefix(&above.0)?;
+        match rest.strip_prefix('/') {
+            Some(rest) => Some(Self(rest.to_owned())),
+            None => rest.is_empty().then(Self::default),
+        }
+    }
+
+    /// This path with `below` after it.
+    #[must_use]
+    pub fn join(&self, below: &Self) -> Self {
+        match (self.0.is_empty(), below.0.is_empty()) {
+            (true, _) => below.clone(),
+            (_, true) => self.clone(),
+            _ => Self(format!("{}/{}", self.0, below.0)),
+        }
+    }
+
+    /// The directory above and the last name; `None` for the root.
+    pub fn split_last(&self) -> Option<(Self, &str)> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let (directory, name) = self.0.rsplit_once('/').unwrap_or(("", &self.0));
+        Some((Self(directory.to_owned()), name))
+    }
+
     /// The names from the root downwards.
     pub fn parts(&self) -> impl Iterator<Item = &str> {
         self.0.split('/').filter(|part| !part.is_empty())
@@ -79,6 +115,26 @@ mod tests {
         ] {
             assert_eq!(RepoPath::parse(path).unwrap().as_str(), normal, "{path}");
         }
+    }
+
+    #[test]
+    fn paths_are_taken_apart_and_put_together_by_names() {
+        let path = |text: &str| RepoPath::parse(text).unwrap();
+        for (a, b, rest) in [
+            ("a/b/c", "a", Some("b/c")),
+            ("a/b", "a/b", Some("")),
+            ("a/b", "", Some("a/b")),
+            ("ab", "a", None),
+            ("a", "a/b", None),
+        ] {
+            let below = path(a).below(&path(b));
+            assert_eq!(below.as_ref().map(RepoPath::as_str), rest, "{a} below {b}");
+            if let Some(below) = below {
+                assert_eq!(path(b).join(&below), path(a));
+            }
+        }
+        assert_eq!(path("a/b").split_last(), Some((path("a"), "b")));
+        assert_eq!(path("").split_last(), None);
     }
 
     #[test]

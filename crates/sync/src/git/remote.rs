@@ -128,6 +128,21 @@ impl RemoteUrl {
         self.scheme
     }
 
+    /// Whether both lead to the same service of the same host.
+    pub fn same_origin(&self, other: &Self) -> bool {
+        let port = |url: &Self| {
+            url.port.unwrap_or(match url.scheme {
+                Scheme::Https => 443,
+                Scheme::Http => 80,
+                Scheme::Ssh => 22,
+                Scheme::File => 0,
+            })
+        };
+        self.scheme == other.scheme
+            && self.host.eq_ignore_ascii_case(&other.host)
+            && port(self) == port(other)
+    }
+
     /// Host name or address (in brackets for IPv6); empty for `file://`.
     pub fn host(&self) -> &str {
         &self.host

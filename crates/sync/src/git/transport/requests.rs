@@ -5,7 +5,7 @@ use std::{io, sync::Arc};
 use ureq::{Agent, Body, http::Response};
 use zeroize::Zeroizing;
 
-use super::super::{FileUrls, GitError, RemoteUrl, remote::Scheme};
+use super::super::{FileUrls, GitError, RemoteUrl};
 use super::Guard;
 
 /// Makes requests within one operation.
@@ -39,7 +39,7 @@ impl Requests {
         if let Some(authorization) = self
             .authorization
             .as_deref()
-            .filter(|_| same_origin(&target, &self.origin))
+            .filter(|_| target.same_origin(&self.origin))
         {
             all.push(("Authorization", authorization));
         }
@@ -127,12 +127,4 @@ impl Requests {
         };
         Err(self.guard.fail(cause))
     }
-}
-
-fn same_origin(a: &RemoteUrl, b: &RemoteUrl) -> bool {
-    let port = |url: &RemoteUrl| {
-        url.port
-            .unwrap_or(if url.scheme == Scheme::Https { 443 } else { 80 })
-    };
-    a.scheme == b.scheme && a.host.eq_ignore_ascii_case(&b.host) && port(a) == port(b)
 }
