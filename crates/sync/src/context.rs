@@ -129,8 +129,8 @@ pub struct LoadKey {
     pub revision: String,
     /// `spec.path`.
     pub path: String,
-    /// `spec.ignore` of the source.
-    pub ignore: Option<String>,
+    /// All else that its files depend on.
+    pub artifact: String,
 }
 
 /// An error that the condition of the object cannot carry, because it could not be written.

@@ -178,7 +178,7 @@ impl Step<'_> {
         let key = LoadKey {
             revision: artifact.revision.clone(),
             path,
-            ignore: artifact.ignore_text.clone(),
+            artifact: artifact.digest.clone(),
         };
         if let Some((known, desired)) = &memory.desired
             && *known == key

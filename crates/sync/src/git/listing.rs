@@ -5,7 +5,9 @@ use std::collections::HashSet;
 use gix_object::bstr::{BStr, BString, ByteSlice};
 use gix_validate::path::component::{self, Options};
 
-use super::{BlobId, CommitId, GitError, IgnoreRules, RepoPath, TreeId, commit::Reader, ignore::SOURCE_IGNORE};
+use super::{
+    BlobId, CommitId, GitError, IgnoreRules, RepoPath, TreeId, commit::Reader, ignore::SOURCE_IGNORE,
+};
 
 /// Entries of one listing; a tree that refers to itself over and over would have no end.
 const ENTRIES: usize = 500_000;

@@ -24,9 +24,15 @@ pub struct Snapshot(Arc<View>);
 enum View {
     Commit(Commit),
     /// Only these directories.
-    Sparse { whole: Snapshot, kept: Vec<RepoPath> },
+    Sparse {
+        whole: Snapshot,
+        kept: Vec<RepoPath>,
+    },
     /// Other snapshots put over directories. Where two overlap, the deeper one shows, else the later one.
-    Composed { base: Snapshot, parts: Vec<Part> },
+    Composed {
+        base: Snapshot,
+        parts: Vec<Part>,
+    },
 }
 
 /// A snapshot that is put into another one.
@@ -114,7 +120,11 @@ impl Snapshot {
                 Ok(ids.finish())
             }
             View::Composed { base, parts } => {
-                let below = || parts.iter().filter(|part| part.at.is_in(path) && part.at != *path);
+                let below = || {
+                    parts
+                        .iter()
+                        .filter(|part| part.at.is_in(path) && part.at != *path)
+                };
                 let own = match over(parts, path) {
                     Some((part, rest)) => {
                         let id = part.snapshot.tree_id(&part.from.join(&rest))?;
@@ -188,14 +198,15 @@ impl Snapshot {
                 below.sort_by_key(|part| part.at.parts().count());
                 for part in below {
                     let walk = walk.get_or_insert_default();
-                    let hidden =
-                        |path: &str| RepoPath::parse(path).is_ok_and(|path| path.is_in(&part.at));
+                    let hidden = |path: &str| RepoPath::parse(path).is_ok_and(|path| path.is_in(&part.at));
                     walk.keep(|path| !hidden(path));
                     walk.source_ignores.retain(|(directory, _)| !hidden(directory));
-                    let found = part.walk(&RepoPath::default())?.ok_or_else(|| GitError::InvalidPath {
-                        path: part.from.to_string(),
-                        reason: "it does not exist in what is to be included",
-                    })?;
+                    let found = part
+                        .walk(&RepoPath::default())?
+                        .ok_or_else(|| GitError::InvalidPath {
+                            path: part.from.to_string(),
+                            reason: "it does not exist in what is to be included",
+                        })?;
                     walk.append(found);
                 }
                 Ok(walk)

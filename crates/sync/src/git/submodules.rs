@@ -136,7 +136,11 @@ mod tests {
             assert_eq!(remote.url.as_str(), resolved);
             assert_ne!(remote.credentials, Credentials::None);
         }
-        assert!(submodule("../../../x").remote(&parent(), FileUrls::Refused).is_err());
+        assert!(
+            submodule("../../../x")
+                .remote(&parent(), FileUrls::Refused)
+                .is_err()
+        );
     }
 
     #[test]
@@ -163,7 +167,10 @@ mod tests {
             "git@example.com:x/y",
         ] {
             let error = submodule(url).remote(&parent(), FileUrls::Refused).unwrap_err();
-            assert!(matches!(error, GitError::InvalidSubmodule { .. }), "{url}: {error}");
+            assert!(
+                matches!(error, GitError::InvalidSubmodule { .. }),
+                "{url}: {error}"
+            );
         }
     }
 }

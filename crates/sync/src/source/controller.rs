@@ -14,6 +14,7 @@ use kube::{
     core::Resource as _,
     runtime::{
         controller::{self, Action, Controller},
+        reflector::{ObjectRef, Store},
         watcher,
     },
 };
@@ -24,7 +25,14 @@ use plumbline_common::{
     shutdown::Stopping,
 };
 
-use super::{Artifact, SourceKey, Sources, fetch, report};
+use tokio_stream::wrappers::UnboundedReceiverStream;
+
+use super::{
+    Artifact, SourceKey, Sources,
+    error::FetchError,
+    fetch::{Included, Look},
+    report, settings,
+};
 use crate::{
     api::{GitRepository, GitRepositoryStatus, REQUESTED_AT},
     cluster::fields::MANAGER,
@@ -70,6 +78,8 @@ pub struct Memory {
     failures: u32,
     remote: Option<Remote>,
     status: Option<GitRepositoryStatus>,
+    /// Digests of the included artifacts that were last looked at.
+    includes: Vec<Option<String>>,
 }
 
 /// An error that the condition of the object cannot carry, because it could not be written.
@@ -105,7 +115,13 @@ pub async fn run(
         .with_config(controller::Config::default().concurrency(concurrency))
         .graceful_shutdown_on(stopping.wait());
     let store = controller.store();
+    let includers = {
+        let store = store.clone();
+        UnboundedReceiverStream::new(context.sources.subscribe())
+            .flat_map(move |key| futures::stream::iter(includers_of(&store, &key)))
+    };
     controller
+        .reconcile_on(includers)
         .run(
             reconcile,
             |object, error, context| error_policy(&object, error, &context),
@@ -114,10 +130,7 @@ pub async fn run(
         .for_each(async |result| {
             if let Err(controller::Error::ObjectNotFound(gone)) = &result {
                 let key = (gone.namespace.clone().unwrap_or_default(), gone.name.clone());
-                if store
-                    .get(&kube::runtime::reflector::ObjectRef::new(&key.1).within(&key.0))
-                    .is_none()
-                {
+                if store.get(&ObjectRef::new(&key.1).within(&key.0)).is_none() {
                     context
                         .memory
                         .lock()
@@ -128,6 +141,23 @@ pub async fn run(
             }
         })
         .await;
+}
+
+/// The sources that include this one.
+fn includers_of(store: &Store<GitRepository>, key: &SourceKey) -> Vec<ObjectRef<GitRepository>> {
+    store
+        .state()
+        .iter()
+        .filter(|object| {
+            object.namespace().unwrap_or_default() == key.0
+                && object
+                    .spec
+                    .include
+                    .iter()
+                    .any(|include| include.repository.name == key.1)
+        })
+        .map(|object| ObjectRef::from_obj(&**object))
+        .collect()
 }
 
 fn error_policy(object: &GitRepository, error: &Error, _: &Context) -> Action {
@@ -171,8 +201,18 @@ async fn reconcile(object: Arc<GitRepository>, context: Arc<Context>) -> Result<
         return Ok(Action::await_change());
     }
     let now = Instant::now();
+    let include_digests: Vec<_> = object
+        .spec
+        .include
+        .iter()
+        .map(|include| {
+            let included = (key.0.clone(), include.repository.name.clone());
+            Some(context.sources.find(&included)?.artifact?.digest.clone())
+        })
+        .collect();
     if !spec_changed
         && !asked
+        && include_digests == memory.includes
         && let Some(due) = memory.due
         && due > now
     {
@@ -190,9 +230,9 @@ async fn reconcile(object: Arc<GitRepository>, context: Arc<Context>) -> Result<
     let (new, delay) = match &outcome {
         Ok(artifact) => {
             memory.failures = 0;
-            let name = format!("{}/{}", key.0, key.1);
+            let included = included_artifacts(&object, &key, &context);
             (
-                report::succeeded(&status, &object.spec, &name, &artifact.revision, about),
+                report::succeeded(&status, &object.spec, artifact, included, about),
                 interval,
             )
         }
@@ -226,6 +266,7 @@ async fn reconcile(object: Arc<GitRepository>, context: Arc<Context>) -> Result<
         requested,
         due: Some(Instant::now() + delay),
         status: Some(new),
+        includes: include_digests,
         ..memory
     };
     remember(&context, key, memory);
@@ -245,20 +286,83 @@ async fn look(
     key: &SourceKey,
     memory: &mut Memory,
     context: &Context,
-) -> Result<Result<Arc<Artifact>, fetch::FetchError>, Error> {
-    if let Err(error) = fetch::refuse(&object.spec) {
+) -> Result<Result<Arc<Artifact>, FetchError>, Error> {
+    if let Err(error) = settings::refuse(&object.spec) {
         return Ok(Err(error));
     }
-    let remote = match &memory.remote {
-        Some(remote) => remote.clone(),
-        None => match fetch::remote(&context.client, &key.0, &object.spec, context.file_urls).await {
-            Ok(remote) => memory.remote.insert(remote).clone(),
-            Err(error) => return Ok(Err(error)),
-        },
+    let look = match prepare(object, key, memory, context).await {
+        Ok(look) => look,
+        Err(error) => return Ok(Err(error)),
     };
     let known = context.sources.find(key).and_then(|state| state.artifact);
-    let (mirrors, spec) = (context.mirrors.clone(), object.spec.clone());
-    Ok(tokio::task::spawn_blocking(move || fetch::fetch(&mirrors, remote, &spec, known)).await?)
+    Ok(tokio::task::spawn_blocking(move || look.fetch(known)).await?)
+}
+
+async fn prepare(
+    object: &GitRepository,
+    key: &SourceKey,
+    memory: &mut Memory,
+    context: &Context,
+) -> Result<Look, FetchError> {
+    let remote = match &memory.remote {
+        Some(remote) => remote.clone(),
+        None => {
+            let remote = settings::remote(&context.client, &key.0, &object.spec, context.file_urls).await?;
+            memory.remote.insert(remote).clone()
+        }
+    };
+    let mut includes = Vec::new();
+    for include in &object.spec.include {
+        let included = (key.0.clone(), include.repository.name.clone());
+        let missing = |problem, reason| FetchError::Include {
+            name: include.repository.name.clone(),
+            problem,
+            reason,
+        };
+        let state = context.sources.find(&included).ok_or_else(|| {
+            missing(
+                "does not exist in this namespace, or was not fetched yet",
+                "NotFound",
+            )
+        })?;
+        let artifact = state.artifact.ok_or_else(|| {
+            missing(
+                "has nothing that could be included: look at its status",
+                "NoArtifact",
+            )
+        })?;
+        includes.push(Included {
+            include: include.clone(),
+            key: included,
+            artifact,
+        });
+    }
+    Ok(Look {
+        mirrors: context.mirrors.clone(),
+        remote,
+        file_urls: context.file_urls,
+        key: key.clone(),
+        spec: object.spec.clone(),
+        includes,
+        now: Timestamp::now(),
+    })
+}
+
+fn included_artifacts(
+    object: &GitRepository,
+    key: &SourceKey,
+    context: &Context,
+) -> Vec<crate::api::Artifact> {
+    object
+        .spec
+        .include
+        .iter()
+        .filter_map(|include| {
+            let included = (key.0.clone(), include.repository.name.clone());
+            let artifact = context.sources.find(&included)?.artifact?;
+            Some(artifact.described.clone())
+        })
+        .collect()
 }
 
 /// After a restart: what the status names is used at once, if it is still on disk.
@@ -268,15 +372,13 @@ async fn recall(
     status: &GitRepositoryStatus,
     context: &Context,
 ) -> Result<(), Error> {
-    let Some(revision) = status.artifact.as_ref().map(|artifact| artifact.revision.clone()) else {
+    let Some(described) = status.artifact.clone() else {
         return Ok(());
     };
-    let Ok(remote) = fetch::remote(&context.client, &key.0, &object.spec, context.file_urls).await else {
+    let Ok(look) = prepare(object, key, &mut Memory::default(), context).await else {
         return Ok(());
     };
-    let (mirrors, spec) = (context.mirrors.clone(), object.spec.clone());
-    let recalled =
-        tokio::task::spawn_blocking(move || fetch::recall(&mirrors, remote, &spec, &revision)).await?;
+    let recalled = tokio::task::spawn_blocking(move || look.recall(&described)).await?;
     if let Ok(Some(artifact)) = recalled {
         context.sources.publish(key, artifact);
     }
@@ -286,7 +388,7 @@ async fn recall(
 fn tell(
     object: &GitRepository,
     old: &GitRepositoryStatus,
-    outcome: &Result<Arc<Artifact>, fetch::FetchError>,
+    outcome: &Result<Arc<Artifact>, FetchError>,
     context: &Context,
 ) {
     let (kind, reason, message) = match outcome {

@@ -1,205 +1,276 @@
-//! One look at a repository: from a GitRepository to a fetched revision.
+//! One look at a repository: from its settings to a fetched revision. Everything here blocks.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
-use k8s_openapi::api::core::v1::Secret;
-use kube::{Api, Client};
-use plumbline_common::duration;
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+use sha2::{Digest as _, Sha256};
 
-use super::{Artifact, credentials};
+use super::{
+    Artifact, SourceKey,
+    error::{CIRCLE, FetchError},
+};
 use crate::{
-    api::GitRepositorySpec,
-    git::{FileUrls, GitError, IgnoreRules, Mirrors, Reference, ReferenceSpec, Remote, RemoteUrl, Resolved},
+    api::{self, GitRepositoryInclude, GitRepositorySpec},
+    git::{
+        FileUrls, GitError, IgnoreRules, Mirrors, Part, Reference, ReferenceSpec, Remote, RepoPath, Resolved,
+        Revision, Snapshot,
+    },
 };
 
-/// Why there is no new artifact.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum FetchError {
-    /// Git, its server or its settings.
-    #[error(transparent)]
-    Git(#[from] GitError),
-    /// A Secret that is named does not exist.
-    #[error("the Secret {0:?} of {1} does not exist: create it in the namespace of the GitRepository")]
-    SecretMissing(String, &'static str),
-    /// The API server did not give the Secret.
-    #[error("the Secret {0:?} cannot be read: {1}")]
-    SecretUnreadable(String, kube::Error),
-    /// A field of the object.
-    #[error("{0}")]
-    Field(String),
-    /// A feature that is not there yet.
-    #[error("{field} is not supported yet: remove it{hint}")]
-    Unsupported {
-        /// The field.
-        field: &'static str,
-        /// What else can be done.
-        hint: &'static str,
-    },
+/// Submodules inside of submodules.
+const SUBMODULE_DEPTH: u32 = 8;
+/// All submodules of a source.
+const SUBMODULES: usize = 200;
+
+/// A source that is included, with what it has.
+pub(super) struct Included {
+    pub(super) include: GitRepositoryInclude,
+    pub(super) key: SourceKey,
+    pub(super) artifact: Arc<Artifact>,
 }
 
-impl FetchError {
-    /// Whether only a change of the object helps.
-    pub(super) fn is_stalled(&self) -> bool {
-        match self {
-            Self::Git(error) => matches!(
-                error,
-                GitError::InvalidUrl(_)
-                    | GitError::InvalidReference(_)
-                    | GitError::InvalidPath { .. }
-                    | GitError::InvalidIgnore { .. }
-            ),
-            Self::Field(_) | Self::Unsupported { .. } => true,
-            Self::SecretMissing(..) | Self::SecretUnreadable(..) => false,
+/// What a look needs.
+pub(super) struct Look {
+    pub(super) mirrors: Mirrors,
+    pub(super) remote: Remote,
+    pub(super) file_urls: FileUrls,
+    pub(super) key: SourceKey,
+    pub(super) spec: GitRepositorySpec,
+    pub(super) includes: Vec<Included>,
+    pub(super) now: Timestamp,
+}
+
+/// Whether the network may be used.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Network {
+    Used,
+    Unused,
+}
+
+impl Look {
+    /// Asks for the revision and fetches it unless it is `known` already.
+    pub(super) fn fetch(&self, known: Option<Arc<Artifact>>) -> Result<Arc<Artifact>, FetchError> {
+        let reference = self.reference()?;
+        let mirror = self.mirrors.open(self.remote.clone())?;
+        let begun = Instant::now();
+        let resolved = mirror.resolve(&reference)?;
+        if let Some(known) = known
+            && known.digest == self.digest(&resolved.revision)
+            && mirror.contains(resolved.commit)
+        {
+            return Ok(known);
         }
+        mirror.fetch(&resolved)?;
+        self.assemble(&resolved, Network::Used, begun).map(Arc::new)
     }
 
-    /// Flux's condition reason.
-    pub(super) fn reason(&self) -> &'static str {
-        match self {
-            Self::Git(GitError::InvalidUrl(_)) => "URLInvalid",
-            Self::Git(
-                GitError::Authentication { .. }
-                | GitError::HostIdentity { .. }
-                | GitError::InvalidCredentials(_),
-            )
-            | Self::SecretMissing(..)
-            | Self::SecretUnreadable(..) => "AuthenticationFailed",
-            Self::Git(GitError::Empty { .. }) => "EmptyGitRepository",
-            Self::Git(GitError::InvalidIgnore { .. }) => "SourceIgnoreError",
-            Self::Git(GitError::Storage { .. }) => "StatOperationFailed",
-            Self::Git(_) => "GitOperationFailed",
-            Self::Field(_) => "InvalidField",
-            Self::Unsupported { .. } => "UnsupportedField",
+    /// The revision that the status names, if the mirror still has it: what was applied before a restart goes on being
+    /// applied while the repository is out of reach.
+    pub(super) fn recall(&self, described: &api::Artifact) -> Result<Option<Arc<Artifact>>, FetchError> {
+        let revision: Revision = described.revision.parse()?;
+        let resolved = Resolved {
+            commit: revision.commit(),
+            revision,
+        };
+        let mirror = self.mirrors.open(self.remote.clone())?;
+        if !mirror.contains(resolved.commit) {
+            return Ok(None);
         }
+        let artifact = self.assemble(&resolved, Network::Unused, Instant::now())?;
+        Ok(Some(Arc::new(artifact)))
+    }
+
+    fn assemble(
+        &self,
+        resolved: &Resolved,
+        network: Network,
+        begun: Instant,
+    ) -> Result<Artifact, FetchError> {
+        let kept = self
+            .spec
+            .sparse_checkout
+            .iter()
+            .map(|path| RepoPath::parse(path))
+            .collect::<Result<Vec<_>, _>>()?;
+        let mirror = self.mirrors.open(self.remote.clone())?;
+        let mut snapshot = mirror.snapshot(resolved.commit)?;
+        if self.spec.recurse_submodules == Some(true) {
+            let mut submodules = Submodules {
+                look: self,
+                network,
+                begun,
+                count: 0,
+            };
+            snapshot = submodules.put_into(snapshot, &self.remote, &RepoPath::default(), &kept, 0)?;
+        }
+        snapshot = snapshot.keep(kept)?;
+        let (parts, includes) = self.included()?;
+        let parts_missing = parts
+            .iter()
+            .find(|(part, _)| !matches!(part.snapshot.tree_id(&part.from), Ok(Some(_))));
+        if let Some((part, name)) = parts_missing {
+            return Err(FetchError::Field(format!(
+                "spec.include: the directory {:?} does not exist in GitRepository {name:?} at its revision",
+                part.from.to_string()
+            )));
+        }
+        let snapshot = snapshot.with(parts.into_iter().map(|(part, _)| part).collect());
+        let revision = resolved.revision.to_string();
+        let digest = self.digest(&resolved.revision);
+        Ok(Artifact {
+            described: api::Artifact {
+                path: format!("gitrepository/{}/{}/{}", self.key.0, self.key.1, resolved.commit),
+                url: String::new(),
+                revision: revision.clone(),
+                digest: Some(digest.clone()),
+                last_update_time: Time(self.now),
+                size: None,
+                metadata: None,
+            },
+            revision,
+            digest,
+            snapshot,
+            ignore: IgnoreRules::new(self.spec.ignore.as_deref())?,
+            includes,
+        })
+    }
+
+    /// The included files, each with the name of its source; and all sources that are in them.
+    #[expect(clippy::type_complexity, reason = "two lists that are made in one pass")]
+    fn included(&self) -> Result<(Vec<(Part, String)>, BTreeSet<SourceKey>), FetchError> {
+        let mut all = BTreeSet::new();
+        let mut parts = Vec::new();
+        for Included {
+            include,
+            key,
+            artifact,
+        } in &self.includes
+        {
+            if *key == self.key || artifact.includes.contains(&self.key) {
+                return Err(FetchError::Include {
+                    name: key.1.clone(),
+                    problem: "includes this one: includes must not lead in a circle",
+                    reason: CIRCLE,
+                });
+            }
+            all.insert(key.clone());
+            all.extend(artifact.includes.iter().cloned());
+            let at = include.to_path.as_deref().filter(|path| !path.is_empty());
+            parts.push((
+                Part {
+                    at: RepoPath::parse(at.unwrap_or(&key.1))?,
+                    from: RepoPath::parse(include.from_path.as_deref().unwrap_or_default())?,
+                    snapshot: artifact.snapshot.clone(),
+                    ignore: Some(artifact.ignore.clone()),
+                },
+                key.1.clone(),
+            ));
+        }
+        Ok((parts, all))
+    }
+
+    /// Names all that an artifact of this revision depends on.
+    fn digest(&self, revision: &Revision) -> String {
+        let mut hash = Sha256::new();
+        let mut part = |text: &str| {
+            hash.update((text.len() as u64).to_be_bytes());
+            hash.update(text);
+        };
+        part(&revision.to_string());
+        part(self.spec.ignore.as_deref().unwrap_or("\0"));
+        part(if self.spec.recurse_submodules == Some(true) {
+            "submodules"
+        } else {
+            ""
+        });
+        for directory in &self.spec.sparse_checkout {
+            part("keep");
+            part(directory);
+        }
+        for Included {
+            include, artifact, ..
+        } in &self.includes
+        {
+            part("include");
+            part(&include.repository.name);
+            part(include.from_path.as_deref().unwrap_or_default());
+            part(include.to_path.as_deref().unwrap_or_default());
+            part(&artifact.digest);
+        }
+        let hash = hash.finalize();
+        let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("sha256:{hex}")
+    }
+
+    fn reference(&self) -> Result<Reference, FetchError> {
+        let Some(reference) = &self.spec.reference else {
+            return Ok(Reference::from_spec(ReferenceSpec::default())?);
+        };
+        Ok(Reference::from_spec(ReferenceSpec {
+            branch: reference.branch.as_deref(),
+            tag: reference.tag.as_deref(),
+            semver: reference.semver.as_deref(),
+            name: reference.name.as_deref(),
+            commit: reference.commit.as_deref(),
+        })?)
     }
 }
 
-/// Refuses fields that are not built yet, and durations that the CRD lets pass.
-pub(super) fn refuse(spec: &GitRepositorySpec) -> Result<(), FetchError> {
-    let set = [
-        (
-            "spec.provider",
-            spec.provider.as_deref().is_some_and(|p| p != "generic"),
-            " and use a Secret",
-        ),
-        ("spec.serviceAccountName", spec.service_account_name.is_some(), ""),
-        ("spec.verify", spec.verify.is_some(), ""),
-        ("spec.include", !spec.include.is_empty(), ""),
-        (
-            "spec.recurseSubmodules",
-            spec.recurse_submodules == Some(true),
-            "",
-        ),
-        (
-            "spec.sparseCheckout",
-            !spec.sparse_checkout.is_empty(),
-            "; files are read on demand anyway",
-        ),
-    ];
-    if let Some((field, _, hint)) = set.into_iter().find(|(_, is_set, _)| *is_set) {
-        return Err(FetchError::Unsupported { field, hint });
-    }
-    match duration::parse(&spec.interval) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(FetchError::Field(format!("spec.interval: {error}"))),
-    }
+/// Fetches submodules; the time of the whole look bounds them together.
+struct Submodules<'a> {
+    look: &'a Look,
+    network: Network,
+    begun: Instant,
+    count: usize,
 }
 
-/// The repository of a spec, with the credentials of its Secrets.
-pub(super) async fn remote(
-    client: &Client,
-    namespace: &str,
-    spec: &GitRepositorySpec,
-    file_urls: FileUrls,
-) -> Result<Remote, FetchError> {
-    let mut remote = Remote::new(RemoteUrl::parse(&spec.url, file_urls)?);
-    if let Some(timeout) = &spec.timeout {
-        remote.timeout =
-            duration::parse(timeout).map_err(|error| FetchError::Field(format!("spec.timeout: {error}")))?;
+impl Submodules<'_> {
+    /// `at` is where `snapshot` will be; only submodules that are in or above a directory of `kept` are fetched.
+    fn put_into(
+        &mut self,
+        snapshot: Snapshot,
+        remote: &Remote,
+        at: &RepoPath,
+        kept: &[RepoPath],
+        depth: u32,
+    ) -> Result<Snapshot, GitError> {
+        let mut parts = Vec::new();
+        for submodule in snapshot.submodules()? {
+            let path = at.join(&submodule.path);
+            if !kept.is_empty() && !kept.iter().any(|kept| path.is_in(kept) || kept.is_in(&path)) {
+                continue;
+            }
+            self.count += 1;
+            if depth >= SUBMODULE_DEPTH || self.count > SUBMODULES {
+                return Err(GitError::InvalidSubmodule {
+                    name: path.to_string(),
+                    reason: format!(
+                        "there are more than {SUBMODULES} submodules, or more than {SUBMODULE_DEPTH} inside one another"
+                    ),
+                });
+            }
+            let failed = |source| GitError::Submodule {
+                name: path.to_string(),
+                source: Box::new(source),
+            };
+            let mut remote = submodule.remote(remote, self.look.file_urls)?;
+            remote.timeout = self.look.remote.timeout.saturating_sub(self.begun.elapsed());
+            let mirror = self.look.mirrors.open(remote.clone()).map_err(failed)?;
+            let resolved = Resolved {
+                revision: Revision::new(None, submodule.commit),
+                commit: submodule.commit,
+            };
+            if self.network == Network::Used {
+                mirror.fetch(&resolved).map_err(failed)?;
+            }
+            let inner = mirror.snapshot(submodule.commit).map_err(failed)?;
+            parts.push(Part {
+                at: submodule.path,
+                from: RepoPath::default(),
+                snapshot: self.put_into(inner, &remote, &path, kept, depth + 1)?,
+                ignore: None,
+            });
+        }
+        Ok(snapshot.with(parts))
     }
-    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
-    let read = async |name: &str, field| match secrets.get_opt(name).await {
-        Ok(Some(secret)) => Ok(secret),
-        Ok(None) => Err(FetchError::SecretMissing(name.to_owned(), field)),
-        Err(error) => Err(FetchError::SecretUnreadable(name.to_owned(), error)),
-    };
-    if let Some(reference) = &spec.secret_ref {
-        remote = credentials::authenticate(remote, &read(&reference.name, "spec.secretRef").await?)?;
-    }
-    if let Some(reference) = &spec.proxy_secret_ref {
-        remote.proxy = Some(credentials::proxy(
-            &read(&reference.name, "spec.proxySecretRef").await?,
-        )?);
-    }
-    Ok(remote)
-}
-
-/// Blocking: asks for the revision and fetches it unless it is `known` already.
-pub(super) fn fetch(
-    mirrors: &Mirrors,
-    remote: Remote,
-    spec: &GitRepositorySpec,
-    known: Option<Arc<Artifact>>,
-) -> Result<Arc<Artifact>, FetchError> {
-    let reference = reference(spec)?;
-    let ignore = IgnoreRules::new(spec.ignore.as_deref())?;
-    let mirror = mirrors.open(remote)?;
-    let resolved = mirror.resolve(&reference)?;
-    let revision = resolved.revision.to_string();
-    if let Some(known) = known
-        && known.revision == revision
-        && known.ignore_text == spec.ignore
-        && mirror.contains(resolved.commit)
-    {
-        return Ok(known);
-    }
-    mirror.fetch(&resolved)?;
-    let snapshot = mirror.snapshot(resolved.commit)?;
-    Ok(Arc::new(Artifact {
-        revision,
-        snapshot,
-        ignore,
-        ignore_text: spec.ignore.clone(),
-    }))
-}
-
-/// Blocking: the revision that the status names, if the mirror still has it: what was applied before a restart goes on
-/// being applied while the repository is out of reach.
-pub(super) fn recall(
-    mirrors: &Mirrors,
-    remote: Remote,
-    spec: &GitRepositorySpec,
-    revision: &str,
-) -> Result<Option<Arc<Artifact>>, FetchError> {
-    let ignore = IgnoreRules::new(spec.ignore.as_deref())?;
-    let revision: crate::git::Revision = revision.parse()?;
-    let mirror = mirrors.open(remote)?;
-    let resolved = Resolved {
-        commit: revision.commit(),
-        revision,
-    };
-    if !mirror.contains(resolved.commit) {
-        return Ok(None);
-    }
-    let snapshot = mirror.snapshot(resolved.commit)?;
-    let revision = resolved.revision.to_string();
-    Ok(Some(Arc::new(Artifact {
-        revision,
-        snapshot,
-        ignore,
-        ignore_text: spec.ignore.clone(),
-    })))
-}
-
-fn reference(spec: &GitRepositorySpec) -> Result<Reference, FetchError> {
-    let Some(reference) = &spec.reference else {
-        return Ok(Reference::from_spec(ReferenceSpec::default())?);
-    };
-    Ok(Reference::from_spec(ReferenceSpec {
-        branch: reference.branch.as_deref(),
-        tag: reference.tag.as_deref(),
-        semver: reference.semver.as_deref(),
-        name: reference.name.as_deref(),
-        commit: reference.commit.as_deref(),
-    })?)
 }

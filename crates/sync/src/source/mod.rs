@@ -2,8 +2,10 @@
 
 pub mod controller;
 mod credentials;
+mod error;
 mod fetch;
 mod report;
+mod settings;
 mod store;
 
 pub use store::{Artifact, SourceKey, SourceState, Sources};

@@ -1,10 +1,10 @@
 //! Pure: the status of a GitRepository.
 
-use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+use k8s_openapi::jiff::Timestamp;
 use plumbline_common::conditions::{self, Wanted};
 
-use super::fetch::FetchError;
-use crate::api::{Artifact, GitRepositorySpec, GitRepositoryStatus};
+use super::{Artifact, error::FetchError};
+use crate::api::{self, GitRepositorySpec, GitRepositoryStatus};
 
 /// When and what a status is about.
 #[derive(Clone, Copy, Debug)]
@@ -19,12 +19,12 @@ pub(super) struct About<'a> {
 pub(super) fn succeeded(
     old: &GitRepositoryStatus,
     spec: &GitRepositorySpec,
-    name: &str,
-    revision: &str,
+    artifact: &Artifact,
+    included: Vec<api::Artifact>,
     about: About<'_>,
 ) -> GitRepositoryStatus {
     let mut status = base(old, about);
-    let message = format!("stored artifact for revision '{revision}'");
+    let message = format!("stored artifact for revision '{}'", artifact.revision);
     for type_ in ["Ready", "ArtifactInStorage"] {
         let wanted = Wanted {
             type_,
@@ -39,26 +39,22 @@ pub(super) fn succeeded(
         "Reconciling",
         "Stalled",
         "ArtifactOutdated",
+        "IncludeUnavailable",
         "StorageOperationFailed",
     ] {
         conditions::remove(&mut status.conditions, type_);
     }
     status.observed_ignore.clone_from(&spec.ignore);
+    status.observed_recurse_submodules = spec.recurse_submodules.filter(|recurse| *recurse);
+    status.observed_include.clone_from(&spec.include);
+    status.observed_sparse_checkout.clone_from(&spec.sparse_checkout);
+    status.included_artifacts = included;
     if status
         .artifact
         .as_ref()
-        .is_none_or(|artifact| artifact.revision != revision)
+        .is_none_or(|old| old.digest.as_deref() != Some(&artifact.digest))
     {
-        let commit = revision.rsplit(':').next().unwrap_or(revision);
-        status.artifact = Some(Artifact {
-            path: format!("gitrepository/{name}/{commit}"),
-            url: String::new(),
-            revision: revision.to_owned(),
-            digest: None,
-            last_update_time: Time(about.now),
-            size: None,
-            metadata: None,
-        });
+        status.artifact = Some(artifact.described.clone());
     }
     status
 }
@@ -76,15 +72,23 @@ pub(super) fn failed(old: &GitRepositoryStatus, error: &FetchError, about: About
         };
         conditions::set(&mut status.conditions, &wanted, about.generation, about.now);
     };
-    set("FetchFailed", "True", error.reason());
+    let unavailable = matches!(error, FetchError::Include { .. });
+    let (failed, other) = if unavailable {
+        ("IncludeUnavailable", "FetchFailed")
+    } else {
+        ("FetchFailed", "IncludeUnavailable")
+    };
+    set(failed, "True", error.reason());
     set("Ready", "False", error.reason());
-    if error.is_stalled() {
+    let obsolete = if error.is_stalled() {
         set("Stalled", "True", error.reason());
-        conditions::remove(&mut status.conditions, "Reconciling");
+        "Reconciling"
     } else {
         set("Reconciling", "True", "ProgressingWithRetry");
-        conditions::remove(&mut status.conditions, "Stalled");
-    }
+        "Stalled"
+    };
+    conditions::remove(&mut status.conditions, other);
+    conditions::remove(&mut status.conditions, obsolete);
     status
 }
 

@@ -1,13 +1,16 @@
 //! What has been fetched, in memory: the snapshots that Kustomizations read.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use tokio::sync::mpsc;
 
-use crate::git::{IgnoreRules, Snapshot};
+use crate::{
+    api,
+    git::{IgnoreRules, Snapshot},
+};
 
 /// Namespace and name of a GitRepository.
 pub type SourceKey = (String, String);
@@ -16,12 +19,16 @@ pub type SourceKey = (String, String);
 pub struct Artifact {
     /// As the status prints it.
     pub revision: String,
-    /// The commit's files.
+    /// Names all that the files depend on: revision, rules, directories, includes.
+    pub digest: String,
+    /// The files.
     pub snapshot: Snapshot,
     /// `spec.ignore`.
     pub ignore: IgnoreRules,
-    /// The text of `spec.ignore`, which with the revision tells whether anything changed.
-    pub ignore_text: Option<String>,
+    /// The sources whose files are in it, by whatever way.
+    pub includes: BTreeSet<SourceKey>,
+    /// What the status says of it.
+    pub described: api::Artifact,
 }
 
 /// What is known of a GitRepository.
@@ -37,6 +44,7 @@ pub struct SourceState {
 pub struct Sources {
     states: Mutex<HashMap<SourceKey, SourceState>>,
     changed: mpsc::UnboundedSender<SourceKey>,
+    subscribers: Mutex<Vec<mpsc::UnboundedSender<SourceKey>>>,
 }
 
 impl Sources {
@@ -45,7 +53,18 @@ impl Sources {
         Self {
             states: Mutex::default(),
             changed,
+            subscribers: Mutex::default(),
         }
+    }
+
+    /// Another one who hears of sources that have a new artifact.
+    pub fn subscribe(&self) -> mpsc::UnboundedReceiver<SourceKey> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        self.subscribers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(sender);
+        receiver
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<SourceKey, SourceState>> {
@@ -91,6 +110,10 @@ impl Sources {
     }
 
     fn tell(&self, key: &SourceKey) {
+        self.subscribers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|subscriber| subscriber.send(key.clone()).is_ok());
         // `Err`: the process is stopping.
         drop(self.changed.send(key.clone()));
     }

@@ -7,5 +7,6 @@ mod crashes;
 mod drift;
 mod one_bad;
 mod prune;
+mod source_files;
 mod sources;
 mod tenancy;

@@ -1,0 +1,80 @@
+//! Why there is no new artifact, by Flux's reasons.
+
+use crate::git::GitError;
+
+/// Reason of includes that lead back to where they start.
+pub(super) const CIRCLE: &str = "IncludeCircle";
+
+/// Why there is no new artifact.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FetchError {
+    /// Git, its server or its settings.
+    #[error(transparent)]
+    Git(#[from] GitError),
+    /// A Secret that is named does not exist.
+    #[error("the Secret {0:?} of {1} does not exist: create it in the namespace of the GitRepository")]
+    SecretMissing(String, &'static str),
+    /// The API server did not give the Secret.
+    #[error("the Secret {0:?} cannot be read: {1}")]
+    SecretUnreadable(String, kube::Error),
+    /// A field of the object.
+    #[error("{0}")]
+    Field(String),
+    /// A source that is to be included has nothing.
+    #[error("the GitRepository {name:?} of spec.include {problem}")]
+    Include {
+        /// Its name.
+        name: String,
+        /// What is wrong with it.
+        problem: &'static str,
+        /// Flux's reason.
+        reason: &'static str,
+    },
+    /// A feature that is not there yet.
+    #[error("{field} is not supported yet: remove it{hint}")]
+    Unsupported {
+        /// The field.
+        field: &'static str,
+        /// What else can be done.
+        hint: &'static str,
+    },
+}
+
+impl FetchError {
+    /// Whether only a change of the object helps.
+    pub(super) fn is_stalled(&self) -> bool {
+        match self {
+            Self::Git(error) => matches!(
+                error,
+                GitError::InvalidUrl(_)
+                    | GitError::InvalidReference(_)
+                    | GitError::InvalidPath { .. }
+                    | GitError::InvalidIgnore { .. }
+            ),
+            Self::Field(_) | Self::Unsupported { .. } => true,
+            Self::Include { reason, .. } => *reason == CIRCLE,
+            Self::SecretMissing(..) | Self::SecretUnreadable(..) => false,
+        }
+    }
+
+    /// Flux's condition reason.
+    pub(super) fn reason(&self) -> &'static str {
+        match self {
+            Self::Git(GitError::InvalidUrl(_)) => "URLInvalid",
+            Self::Git(
+                GitError::Authentication { .. }
+                | GitError::HostIdentity { .. }
+                | GitError::InvalidCredentials(_),
+            )
+            | Self::SecretMissing(..)
+            | Self::SecretUnreadable(..) => "AuthenticationFailed",
+            Self::Git(GitError::Empty { .. }) => "EmptyGitRepository",
+            Self::Git(GitError::InvalidIgnore { .. }) => "SourceIgnoreError",
+            Self::Git(GitError::Storage { .. }) => "StatOperationFailed",
+            Self::Git(_) => "GitOperationFailed",
+            Self::Include { reason, .. } => reason,
+            Self::Field(_) => "InvalidField",
+            Self::Unsupported { .. } => "UnsupportedField",
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! What a look at a repository needs from the API server: the settings that can be used, and the Secrets.
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::{Api, Client};
+use plumbline_common::duration;
+
+use super::{credentials, error::FetchError};
+use crate::{
+    api::GitRepositorySpec,
+    git::{FileUrls, Remote, RemoteUrl},
+};
+
+/// Refuses fields that are not built yet, and durations that the CRD lets pass.
+pub(super) fn refuse(spec: &GitRepositorySpec) -> Result<(), FetchError> {
+    let set = [
+        (
+            "spec.provider",
+            spec.provider.as_deref().is_some_and(|p| p != "generic"),
+            " and use a Secret",
+        ),
+        ("spec.serviceAccountName", spec.service_account_name.is_some(), ""),
+        ("spec.verify", spec.verify.is_some(), ""),
+    ];
+    if let Some((field, _, hint)) = set.into_iter().find(|(_, is_set, _)| *is_set) {
+        return Err(FetchError::Unsupported { field, hint });
+    }
+    match duration::parse(&spec.interval) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(FetchError::Field(format!("spec.interval: {error}"))),
+    }
+}
+
+/// The repository of a spec, with the credentials of its Secrets.
+pub(super) async fn remote(
+    client: &Client,
+    namespace: &str,
+    spec: &GitRepositorySpec,
+    file_urls: FileUrls,
+) -> Result<Remote, FetchError> {
+    let mut remote = Remote::new(RemoteUrl::parse(&spec.url, file_urls)?);
+    if let Some(timeout) = &spec.timeout {
+        remote.timeout =
+            duration::parse(timeout).map_err(|error| FetchError::Field(format!("spec.timeout: {error}")))?;
+    }
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    let read = async |name: &str, field| match secrets.get_opt(name).await {
+        Ok(Some(secret)) => Ok(secret),
+        Ok(None) => Err(FetchError::SecretMissing(name.to_owned(), field)),
+        Err(error) => Err(FetchError::SecretUnreadable(name.to_owned(), error)),
+    };
+    if let Some(reference) = &spec.secret_ref {
+        remote = credentials::authenticate(remote, &read(&reference.name, "spec.secretRef").await?)?;
+    }
+    if let Some(reference) = &spec.proxy_secret_ref {
+        remote.proxy = Some(credentials::proxy(
+            &read(&reference.name, "spec.proxySecretRef").await?,
+        )?);
+    }
+    Ok(remote)
+}
