@@ -22,7 +22,7 @@ use super::{
 pub struct Snapshot(Arc<View>);
 
 enum View {
-    Commit(Commit),
+    Commit(Box<Commit>),
     /// Only these directories.
     Sparse {
         whole: Snapshot,
@@ -54,9 +54,9 @@ impl Snapshot {
         mirror: Arc<Shared>,
         commit: CommitId,
     ) -> Result<Self, GitError> {
-        Ok(Self(Arc::new(View::Commit(Commit::new(
+        Ok(Self(Arc::new(View::Commit(Box::new(Commit::new(
             generation, mirror, commit,
-        )?))))
+        )?)))))
     }
 
     /// Only what is in these directories, which must exist. None means all.
@@ -236,7 +236,7 @@ impl Snapshot {
     /// The commit that has the file: ids name content, so whichever has it will do.
     fn holder(&self, blob: BlobId) -> Option<&Commit> {
         match &*self.0 {
-            View::Commit(commit) => commit.has(blob).then_some(commit),
+            View::Commit(commit) => commit.has(blob).then_some(&**commit),
             View::Sparse { whole, .. } => whole.holder(blob),
             View::Composed { base, parts } => base
                 .holder(blob)

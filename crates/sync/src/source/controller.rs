@@ -34,7 +34,7 @@ use super::{
     report, settings,
 };
 use crate::{
-    api::{GitRepository, GitRepositoryStatus, REQUESTED_AT},
+    api::{GitRepository, GitRepositoryInclude, GitRepositoryStatus, REQUESTED_AT},
     cluster::fields::MANAGER,
     git::{FileUrls, Mirrors, Remote},
     metrics::Metrics,
@@ -201,15 +201,7 @@ async fn reconcile(object: Arc<GitRepository>, context: Arc<Context>) -> Result<
         return Ok(Action::await_change());
     }
     let now = Instant::now();
-    let include_digests: Vec<_> = object
-        .spec
-        .include
-        .iter()
-        .map(|include| {
-            let included = (key.0.clone(), include.repository.name.clone());
-            Some(context.sources.find(&included)?.artifact?.digest.clone())
-        })
-        .collect();
+    let include_digests = include_digests(&object, &key, &context);
     if !spec_changed
         && !asked
         && include_digests == memory.includes
@@ -304,22 +296,21 @@ async fn prepare(
     memory: &mut Memory,
     context: &Context,
 ) -> Result<Look, FetchError> {
-    let remote = match &memory.remote {
-        Some(remote) => remote.clone(),
-        None => {
-            let remote = settings::remote(&context.client, &key.0, &object.spec, context.file_urls).await?;
-            memory.remote.insert(remote).clone()
-        }
+    let remote = if let Some(remote) = &memory.remote {
+        remote.clone()
+    } else {
+        let remote = settings::remote(&context.client, &key.0, &object.spec, context.file_urls).await?;
+        memory.remote.insert(remote).clone()
     };
     let mut includes = Vec::new();
     for include in &object.spec.include {
-        let included = (key.0.clone(), include.repository.name.clone());
+        let wanted = (key.0.clone(), include.repository.name.clone());
         let missing = |problem, reason| FetchError::Include {
             name: include.repository.name.clone(),
             problem,
             reason,
         };
-        let state = context.sources.find(&included).ok_or_else(|| {
+        let state = context.sources.find(&wanted).ok_or_else(|| {
             missing(
                 "does not exist in this namespace, or was not fetched yet",
                 "NotFound",
@@ -333,7 +324,7 @@ async fn prepare(
         })?;
         includes.push(Included {
             include: include.clone(),
-            key: included,
+            key: wanted,
             artifact,
         });
     }
@@ -346,6 +337,15 @@ async fn prepare(
         includes,
         now: Timestamp::now(),
     })
+}
+
+/// What the included sources have right now.
+fn include_digests(object: &GitRepository, key: &SourceKey, context: &Context) -> Vec<Option<String>> {
+    let digest = |include: &GitRepositoryInclude| {
+        let included = (key.0.clone(), include.repository.name.clone());
+        Some(context.sources.find(&included)?.artifact?.digest.clone())
+    };
+    object.spec.include.iter().map(digest).collect()
 }
 
 fn included_artifacts(

@@ -1,6 +1,6 @@
 //! One look at a repository: from its settings to a fetched revision. Everything here blocks.
 
-use std::{collections::BTreeSet, sync::Arc, time::Instant};
+use std::{collections::BTreeSet, fmt::Write as _, sync::Arc, time::Instant};
 
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use sha2::{Digest as _, Sha256};
@@ -198,8 +198,12 @@ impl Look {
             part(&artifact.digest);
         }
         let hash = hash.finalize();
-        let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("sha256:{hex}")
+        let mut digest = String::from("sha256:");
+        for byte in hash {
+            // Writing to a String cannot fail.
+            let _ = write!(digest, "{byte:02x}");
+        }
+        digest
     }
 
     fn reference(&self) -> Result<Reference, FetchError> {

@@ -141,7 +141,7 @@ async fn submodules_are_fetched_with_their_own_and_no_others_credentials() -> an
     let bench = Bench::new().await?;
     bench.server.set_access(Access::Basic("ada", "right-password"));
     let (inner, _) = beside(&bench, "inner")?;
-    inner.write("y.yaml", bench.manifest("y", "1"))?;
+    inner.write("y.yaml", bench.manifest("inner", "1"))?;
     let inner_commit = inner.commit("inner")?;
     let (outer, _) = beside(&bench, "outer")?;
     outer.write("x.yaml", bench.manifest("x", "1"))?;
@@ -163,7 +163,7 @@ async fn submodules_are_fetched_with_their_own_and_no_others_credentials() -> an
     bench.kustomization(APP, json!({})).await?;
     let _syncer = bench.start(&[])?;
     bench.applied(&revision).await?;
-    for name in ["a", "x", "y"] {
+    for name in ["a", "x", "inner"] {
         bench.until_value(name, Some("1")).await?;
     }
     let status = bench.sources().get(APP).await?.status.unwrap_or_default();
