@@ -1,9 +1,21 @@
 //! The Kubernetes client every controller uses.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use kube::{Client, Config, config::KubeConfigOptions};
+use hyper_timeout::TimeoutConnector;
+use hyper_util::{
+    client::legacy::{self, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use kube::{
+    Client, Config,
+    client::{Body, ConfigExt as _, retry::RetryPolicy},
+    config::KubeConfigOptions,
+};
+use tower::{BoxError, ServiceBuilder, retry::RetryLayer};
+
+use crate::watched::{Observe, Observer};
 
 /// Which kubeconfig to read.
 #[derive(Clone, Debug, Default)]
@@ -49,10 +61,45 @@ pub async fn config(options: &ClientOptions) -> anyhow::Result<Config> {
 
 /// A client whose requests carry `user_agent` (`plumbline-sync/0.1.0`), by which the audit log tells them apart.
 pub async fn connect(options: &ClientOptions, user_agent: &str) -> anyhow::Result<Client> {
+    connect_observed(options, user_agent, None).await
+}
+
+/// As [`connect`], telling an observer of every request.
+///
+/// kube's own client leaves Nagle's algorithm on: the first request of every new connection then waits for a delayed
+/// acknowledgement, 40 ms on Linux. This one is made of the same parts, and sends at once. Behind a proxy it is kube's own.
+pub async fn connect_observed(
+    options: &ClientOptions,
+    user_agent: &str,
+    observer: Option<Arc<dyn Observer>>,
+) -> anyhow::Result<Client> {
     let mut config = config(options).await?;
     let value = user_agent
         .parse()
         .with_context(|| format!("{user_agent:?} is no user agent"))?;
     config.headers.push((axum::http::header::USER_AGENT, value));
-    Ok(Client::try_from(config)?)
+    if config.proxy_url.is_some() {
+        return Ok(Client::try_from(config)?);
+    }
+    let mut http = HttpConnector::new();
+    http.enforce_http(false);
+    http.set_nodelay(true);
+    let mut connector = TimeoutConnector::new(config.rustls_https_connector_with_connector(http)?);
+    connector.set_connect_timeout(config.connect_timeout);
+    connector.set_read_timeout(config.read_timeout);
+    connector.set_write_timeout(config.write_timeout);
+    connector.set_reset_reader_on_write(config.reset_reader_on_write);
+    let client: legacy::Client<_, Body> = legacy::Client::builder(TokioExecutor::new()).build(connector);
+    let retry = config
+        .default_retry
+        .then(|| RetryLayer::new(RetryPolicy::server_retry()));
+    let service = ServiceBuilder::new()
+        .layer(config.base_uri_layer())
+        .option_layer(retry)
+        .option_layer(config.auth_layer()?)
+        .layer(config.extra_headers_layer()?)
+        .map_err(BoxError::from)
+        .layer(Observe(observer))
+        .service(client);
+    Ok(Client::new(service, config.default_namespace))
 }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`telemetry`] | logging to standard error, as text or JSON |
 //! | [`client`] | the TLS provider and a [`kube::Client`] that names itself |
+//! | [`watched`] | tells metrics of every request a client makes |
 //! | [`admin`] | HTTP `/livez`, `/readyz` (and the peers' names for them) and `/metrics` |
 //! | [`leader`] | leader election by Lease |
 //! | [`shutdown`] | signals and supervised tasks: the first failure ends the process |
@@ -24,3 +25,4 @@ pub mod events;
 pub mod leader;
 pub mod shutdown;
 pub mod telemetry;
+pub mod watched;

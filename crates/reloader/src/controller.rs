@@ -155,7 +155,9 @@ impl Controller {
             let next = {
                 let mut state = self.state();
                 while tasks.len() < self.config.concurrency {
-                    let Some(key) = state.queue.take(now) else { break };
+                    let Some((key, _)) = state.queue.take(now) else {
+                        break;
+                    };
                     let controller = self.clone();
                     tasks.spawn(async move { controller.look(&key).await });
                 }

@@ -1,7 +1,7 @@
 //! The queue of workloads to look at: one entry each, debounced, never running twice at once. Pure: the clock is given.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     time::{Duration, Instant},
 };
 
@@ -34,6 +34,8 @@ enum Again {
 pub struct Queue {
     debounce: Debounce,
     waiting: HashMap<WorkloadKey, Entry>,
+    // The same, in the order in which they become due.
+    order: BTreeSet<(Instant, WorkloadKey)>,
     running: HashMap<WorkloadKey, Again>,
 }
 
@@ -43,6 +45,7 @@ impl Queue {
         Self {
             debounce,
             waiting: HashMap::new(),
+            order: BTreeSet::new(),
             running: HashMap::new(),
         }
     }
@@ -55,38 +58,37 @@ impl Queue {
             }
             return;
         }
-        let entry = self.waiting.entry(key).or_insert(Entry { first: now, due: now });
-        let latest = entry.first + self.debounce.longest;
+        let first = self.waiting.get(&key).map_or(now, |entry| entry.first);
         // Never later than promised, never earlier than what was asked for before.
-        entry.due = (now + self.debounce.quiet).min(latest).max(entry.due);
+        let due = (now + self.debounce.quiet).min(first + self.debounce.longest);
+        let due = self.waiting.get(&key).map_or(due, |entry| due.max(entry.due));
+        self.put(key, Entry { first, due });
     }
 
     /// The workload itself is new or was changed: look at once.
     pub fn now(&mut self, key: WorkloadKey, now: Instant) {
         if let Some(again) = self.running.get_mut(&key) {
             *again = Again::Now;
-        } else {
-            self.waiting.entry(key).or_insert(Entry { first: now, due: now });
+        } else if !self.waiting.contains_key(&key) {
+            self.put(key, Entry { first: now, due: now });
         }
     }
 
     /// Look at this time at the latest.
     pub fn at(&mut self, key: WorkloadKey, due: Instant) {
-        let entry = self.waiting.entry(key).or_insert(Entry { first: due, due });
-        entry.due = entry.due.min(due);
+        let entry = self.waiting.get(&key).copied();
+        let first = entry.map_or(due, |entry| entry.first);
+        let due = entry.map_or(due, |entry| entry.due.min(due));
+        self.put(key, Entry { first, due });
     }
 
-    /// Takes a workload that is due. It counts as running until [`Queue::done`].
-    pub fn take(&mut self, now: Instant) -> Option<WorkloadKey> {
-        let (key, _) = self
-            .waiting
-            .iter()
-            .filter(|(key, entry)| entry.due <= now && !self.running.contains_key(key))
-            .min_by_key(|(_, entry)| entry.due)?;
-        let key = key.clone();
+    /// Takes a workload that is due, and tells since when it was. It counts as running until [`Queue::done`].
+    pub fn take(&mut self, now: Instant) -> Option<(WorkloadKey, Instant)> {
+        let (due, key) = self.ready().find(|(due, _)| *due <= now)?.clone();
+        self.order.remove(&(due, key.clone()));
         self.waiting.remove(&key);
         self.running.insert(key.clone(), Again::No);
-        Some(key)
+        Some((key, due))
     }
 
     /// A workload was looked at. What came in between is looked at again.
@@ -100,11 +102,7 @@ impl Queue {
 
     /// When the next workload becomes due.
     pub fn next(&self) -> Option<Instant> {
-        let waiting = self
-            .waiting
-            .iter()
-            .filter(|(key, _)| !self.running.contains_key(key));
-        waiting.map(|(_, entry)| entry.due).min()
+        self.ready().next().map(|(due, _)| *due)
     }
 
     /// How many wait.
@@ -115,6 +113,20 @@ impl Queue {
     /// Whether this workload waits or runs.
     pub fn pending(&self, key: &WorkloadKey) -> bool {
         self.waiting.contains_key(key) || self.running.contains_key(key)
+    }
+
+    // In order, without those that run: a retry may wait for the end of the attempt that asked for it.
+    fn ready(&self) -> impl Iterator<Item = &(Instant, WorkloadKey)> {
+        self.order
+            .iter()
+            .filter(|(_, key)| !self.running.contains_key(key))
+    }
+
+    fn put(&mut self, key: WorkloadKey, entry: Entry) {
+        if let Some(before) = self.waiting.insert(key.clone(), entry) {
+            self.order.remove(&(before.due, key.clone()));
+        }
+        self.order.insert((entry.due, key));
     }
 }
 
@@ -139,6 +151,10 @@ mod tests {
         (Queue::new(debounce), Instant::now())
     }
 
+    fn take(queue: &mut Queue, now: Instant) -> Option<WorkloadKey> {
+        queue.take(now).map(|(key, _)| key)
+    }
+
     fn seconds(seconds: f64) -> Duration {
         Duration::from_secs_f64(seconds)
     }
@@ -147,11 +163,11 @@ mod tests {
     fn a_change_waits_until_it_is_quiet() {
         let (mut queue, start) = queue();
         queue.changed(key("a"), start);
-        assert_eq!(queue.take(start + seconds(0.9)), None);
+        assert_eq!(take(&mut queue, start + seconds(0.9)), None);
         queue.changed(key("a"), start + seconds(0.9));
-        assert_eq!(queue.take(start + seconds(1.5)), None);
-        assert_eq!(queue.take(start + seconds(1.9)), Some(key("a")));
-        assert_eq!(queue.take(start + seconds(9.0)), None);
+        assert_eq!(take(&mut queue, start + seconds(1.5)), None);
+        assert_eq!(take(&mut queue, start + seconds(1.9)), Some(key("a")));
+        assert_eq!(take(&mut queue, start + seconds(9.0)), None);
     }
 
     #[test]
@@ -159,10 +175,10 @@ mod tests {
         let (mut queue, start) = queue();
         for tenth in 0..99 {
             queue.changed(key("a"), start + seconds(f64::from(tenth) / 10.0));
-            assert_eq!(queue.take(start + seconds(f64::from(tenth) / 10.0)), None);
+            assert_eq!(take(&mut queue, start + seconds(f64::from(tenth) / 10.0)), None);
         }
         assert_eq!(queue.next(), Some(start + seconds(10.0)));
-        assert_eq!(queue.take(start + seconds(10.0)), Some(key("a")));
+        assert_eq!(take(&mut queue, start + seconds(10.0)), Some(key("a")));
     }
 
     #[test]
@@ -173,19 +189,19 @@ mod tests {
         });
         let now = Instant::now();
         queue.changed(key("a"), now);
-        assert_eq!(queue.take(now), Some(key("a")));
+        assert_eq!(take(&mut queue, now), Some(key("a")));
     }
 
     #[test]
     fn what_comes_while_it_runs_is_looked_at_again() {
         let (mut queue, start) = queue();
         queue.now(key("a"), start);
-        assert_eq!(queue.take(start), Some(key("a")));
+        assert_eq!(take(&mut queue, start), Some(key("a")));
         queue.changed(key("a"), start);
-        assert_eq!(queue.take(start + seconds(5.0)), None);
+        assert_eq!(take(&mut queue, start + seconds(5.0)), None);
         queue.done(&key("a"), start + seconds(6.0));
         assert_eq!(queue.next(), Some(start + seconds(7.0)));
-        assert_eq!(queue.take(start + seconds(7.0)), Some(key("a")));
+        assert_eq!(take(&mut queue, start + seconds(7.0)), Some(key("a")));
         queue.done(&key("a"), start + seconds(8.0));
         assert_eq!(queue.next(), None);
         assert!(!queue.pending(&key("a")));
@@ -198,18 +214,18 @@ mod tests {
         queue.now(key("a"), start);
         assert_eq!(queue.next(), Some(start + seconds(1.0)));
         queue.now(key("b"), start);
-        assert_eq!(queue.take(start), Some(key("b")));
+        assert_eq!(take(&mut queue, start), Some(key("b")));
     }
 
     #[test]
     fn a_retry_is_due_when_it_was_asked_for() {
         let (mut queue, start) = queue();
         queue.now(key("a"), start);
-        queue.take(start);
+        take(&mut queue, start);
         queue.at(key("a"), start + seconds(4.0));
         queue.done(&key("a"), start);
         assert_eq!(queue.depth(), 1);
-        assert_eq!(queue.take(start + seconds(3.9)), None);
-        assert_eq!(queue.take(start + seconds(4.0)), Some(key("a")));
+        assert_eq!(take(&mut queue, start + seconds(3.9)), None);
+        assert_eq!(take(&mut queue, start + seconds(4.0)), Some(key("a")));
     }
 }

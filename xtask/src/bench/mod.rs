@@ -4,6 +4,7 @@
 mod bare;
 mod cold;
 mod figures;
+mod reloader;
 mod requests;
 mod sealed_secrets;
 mod stage;
@@ -27,6 +28,8 @@ pub(crate) enum Subject {
     Sync(Args),
     /// SealedSecrets opened after a start, nothing changed, one created, memory beside foreign Secrets
     SealedSecrets(Args),
+    /// A change to its patch, one source to many workloads, a large estate, a restart, many changes at once
+    Reloader(Args),
 }
 
 impl Subject {
@@ -34,6 +37,7 @@ impl Subject {
     fn names(&self) -> (&'static str, &'static str, &'static [&'static str]) {
         match self {
             Self::Sync(_) => ("sync", "plumbline-sync", &["plumbline-sync"]),
+            Self::Reloader(_) => ("reloader", "plumbline-reloader", &["plumbline-reloader"]),
             Self::SealedSecrets(_) => (
                 "sealed-secrets",
                 "plumbline-sealed-secrets",
@@ -44,7 +48,7 @@ impl Subject {
 
     fn args(&self) -> &Args {
         match self {
-            Self::Sync(args) | Self::SealedSecrets(args) => args,
+            Self::Sync(args) | Self::SealedSecrets(args) | Self::Reloader(args) => args,
         }
     }
 }
@@ -113,6 +117,7 @@ pub(crate) fn run(sh: &Shell, subject: &Subject) -> anyhow::Result<()> {
         match subject {
             Subject::Sync(args) => sync(if args.quick { QUICK } else { FULL }).await,
             Subject::SealedSecrets(args) => sealed_secrets::measure(args.quick).await,
+            Subject::Reloader(args) => reloader::measure(args.quick).await,
         }
     })?;
     println!("\n{figures}");
