@@ -13,8 +13,9 @@ use kube::{
 use serde_json::{Value, json};
 
 use crate::{
+    argo::Rollout,
     error::Error,
-    keys::Keys,
+    keys::{self, Keys},
     kinds::{Rollable, WorkloadKind},
     owned::MANAGER,
     rerun::Runner,
@@ -72,11 +73,47 @@ impl Writer {
             "metadata": {"uid": workload.uid, "annotations": { &keys.paused_at: null }},
             "spec": {"paused": null},
         });
-        let parameters = PatchParams {
-            field_manager: Some(MANAGER.into()),
-            ..PatchParams::default()
+        self.patch(&workload.key, &named(), &Patch::Merge(&body)).await
+    }
+
+    /// One strategic merge. Returns the workload as it is now.
+    pub async fn merge(&self, key: &WorkloadKey, body: &Value) -> Result<Workload, Error> {
+        self.patch(key, &named(), &Patch::Strategic(body)).await
+    }
+
+    /// The last old pod of a workload is gone.
+    pub async fn evicted(&self, workload: &Workload) -> Result<Workload, Error> {
+        let body = json!({
+            "metadata": {"uid": workload.uid, "annotations": { (keys::EVICTING): null }},
+        });
+        self.patch(&workload.key, &named(), &Patch::Merge(&body)).await
+    }
+
+    /// Reads a workload whose template another one uses.
+    pub async fn read(&self, key: &WorkloadKey) -> Result<Workload, Error> {
+        let read = async {
+            match key.kind {
+                WorkloadKind::Deployment => self.read_as::<Deployment>(key).await,
+                WorkloadKind::StatefulSet => self.read_as::<StatefulSet>(key).await,
+                WorkloadKind::DaemonSet => self.read_as::<DaemonSet>(key).await,
+                WorkloadKind::CronJob | WorkloadKind::Job | WorkloadKind::Rollout => {
+                    Err(Error::Gone(key.clone()))
+                }
+            }
         };
-        self.patch(&workload.key, &parameters, &Patch::Merge(&body)).await
+        tokio::time::timeout(TIMEOUT, read)
+            .await
+            .map_err(|_| Error::Timeout(key.clone(), TIMEOUT))?
+    }
+
+    async fn read_as<K: Rollable>(&self, key: &WorkloadKey) -> Result<Workload, Error> {
+        let api: Api<K> = Api::namespaced(self.client.clone(), &key.namespace);
+        let object = api.get(&key.name).await.map_err(|source| Error::Api {
+            verb: "get",
+            workload: key.clone(),
+            source: Box::new(source),
+        })?;
+        Workload::read(&object, &self.reading).ok_or_else(|| Error::Gone(key.clone()))
     }
 
     async fn patch(
@@ -92,6 +129,7 @@ impl Writer {
                 WorkloadKind::DaemonSet => self.patch_as::<DaemonSet>(key, parameters, patch).await,
                 WorkloadKind::CronJob => self.patch_as::<CronJob>(key, parameters, patch).await,
                 WorkloadKind::Job => self.patch_as::<Job>(key, parameters, patch).await,
+                WorkloadKind::Rollout => self.patch_as::<Rollout>(key, parameters, patch).await,
             }
         };
         tokio::time::timeout(TIMEOUT, write)
@@ -115,5 +153,12 @@ impl Writer {
                 source: Box::new(source),
             })?;
         Workload::read(&object, &self.reading).ok_or_else(|| Error::Gone(key.clone()))
+    }
+}
+
+fn named() -> PatchParams {
+    PatchParams {
+        field_manager: Some(MANAGER.into()),
+        ..PatchParams::default()
     }
 }

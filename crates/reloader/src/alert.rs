@@ -1,19 +1,11 @@
 //! Alerts by webhook, in Stakater's words. Sent in the background and tried again: an alert never holds a rollout.
 
-use std::time::Duration;
-
-use plumbline_common::backoff::Backoff;
 use serde_json::json;
-use tokio::sync::mpsc;
 
-use crate::{source::SourceKey, workload::WorkloadKey};
-
-const QUEUE: usize = 256;
-const TIMEOUT: Duration = Duration::from_secs(10);
-const ATTEMPTS: u32 = 5;
-const BACKOFF: Backoff = Backoff {
-    base: Duration::from_secs(1),
-    max: Duration::from_secs(30),
+use crate::{
+    post::{Poster, Target},
+    source::SourceKey,
+    workload::WorkloadKey,
 };
 
 /// Who is told (`ALERT_SINK`).
@@ -83,11 +75,12 @@ impl Alerts {
 
     /// Stakater's message for one source and one workload.
     pub fn message(&self, source: &SourceKey, workload: &WorkloadKey) -> String {
-        let (name, kind, namespace) = (&source.name, source.kind.shout(), &workload.namespace);
+        let (namespace, name) = source.home(&workload.namespace);
+        let kind = source.kind.shout();
         let text = format!(
             "Reloader detected changes in *{name}* of type *{kind}* in namespace *{namespace}*. \
-             Hence reloaded *{}* of type *{}* in namespace *{namespace}*",
-            workload.name, workload.kind
+             Hence reloaded *{}* of type *{}* in namespace *{}*",
+            workload.name, workload.kind, workload.namespace
         );
         let info = self.info.trim();
         let text = if info.is_empty() {
@@ -129,53 +122,24 @@ impl Alerts {
 #[derive(Debug, Clone)]
 pub struct Alerter {
     alerts: Alerts,
-    queue: mpsc::Sender<String>,
+    poster: Poster,
 }
 
 impl Alerter {
     /// An alerter and the task that sends; the task ends when every alerter is dropped.
     pub fn new(alerts: Alerts) -> (Self, impl Future<Output = ()> + Send) {
-        let (queue, messages) = mpsc::channel(QUEUE);
-        (
-            Self {
-                alerts: alerts.clone(),
-                queue,
-            },
-            send_all(alerts, messages),
-        )
+        let (poster, sending) = Poster::new(Target {
+            what: "an alert",
+            url: alerts.url.clone(),
+            proxy: alerts.proxy.clone(),
+        });
+        (Self { alerts, poster }, sending)
     }
 
     /// Tells that a workload was rolled for a source.
     pub fn rolled(&self, source: &SourceKey, workload: &WorkloadKey) {
-        if self
-            .queue
-            .try_send(self.alerts.message(source, workload))
-            .is_err()
-        {
-            tracing::warn!(%workload, "an alert was dropped: too many wait to be sent");
-        }
-    }
-}
-
-async fn send_all(alerts: Alerts, mut messages: mpsc::Receiver<String>) {
-    while let Some(message) = messages.recv().await {
-        for attempt in 1..=ATTEMPTS {
-            match crate::http::post(
-                &alerts.url,
-                alerts.proxy.as_deref(),
-                alerts.body(&message),
-                TIMEOUT,
-            )
-            .await
-            {
-                Ok(()) => break,
-                Err(error) if attempt == ATTEMPTS => tracing::error!(error, "an alert could not be sent"),
-                Err(error) => {
-                    tracing::debug!(error, attempt, "an alert is sent again");
-                    tokio::time::sleep(BACKOFF.delay(attempt)).await;
-                }
-            }
-        }
+        let (content_type, body) = self.alerts.body(&self.alerts.message(source, workload));
+        self.poster.post(content_type, body);
     }
 }
 

@@ -69,15 +69,23 @@ pub struct Rules {
 }
 
 /// Marks that the source itself carries.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Marks {
     /// `reloader.stakater.com/ignore: "true"`.
     pub ignore: bool,
     /// `reloader.stakater.com/match: "true"`.
     pub search_match: bool,
+    /// Ours: the namespaces whose workloads it may roll beside those of its own.
+    pub shared_with: Option<Box<str>>,
 }
 
 impl Marks {
+    /// Whether the source's owner lets it roll workloads of a namespace.
+    pub fn shared(&self, namespace: &str) -> bool {
+        let mut namespaces = self.shared_with.iter().flat_map(|list| self::list(list));
+        namespaces.any(|allowed| allowed == "*" || allowed == namespace)
+    }
+
     /// Reads the marks of a source.
     pub fn parse(annotations: Option<&Annotations>, keys: &Keys) -> Self {
         let marked = |key: &str| {
@@ -88,6 +96,9 @@ impl Marks {
         Self {
             ignore: marked(&keys.ignore),
             search_match: marked(&keys.search_match),
+            shared_with: annotations
+                .and_then(|map| map.get(keys::SHARED_WITH))
+                .map(|value| value.as_str().into()),
         }
     }
 }
@@ -103,6 +114,8 @@ pub enum Cause {
     Auto,
     /// `--auto-reload-all`.
     AutoAll,
+    /// Ours: a source of another namespace, named by the workload and shared by its owner.
+    Shared,
 }
 
 impl Cause {
@@ -113,6 +126,7 @@ impl Cause {
             Self::Search => "found by search and match",
             Self::Auto => "referenced, with auto on",
             Self::AutoAll => "referenced, with --auto-reload-all",
+            Self::Shared => "of another namespace, named here and shared there",
         }
     }
 }
@@ -123,7 +137,7 @@ pub struct Relation<'a> {
     /// The source's name.
     pub name: &'a str,
     /// The source's own annotations.
-    pub marks: Marks,
+    pub marks: &'a Marks,
     /// Whether the pod template references the source.
     pub referenced: bool,
     /// `--auto-reload-all`.

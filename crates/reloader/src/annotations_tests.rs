@@ -18,7 +18,8 @@ const CM_EXCLUDE: &str = "configmaps.exclude.reloader.stakater.com/reload";
 
 const PLAIN: Relation<'_> = Relation {
     name: "app",
-    marks: Marks {
+    marks: &Marks {
+        shared_with: None,
         ignore: false,
         search_match: false,
     },
@@ -62,7 +63,8 @@ fn auto_needs_a_reference() {
         &[(SEARCH, "true")],
         &[],
         Relation {
-            marks: Marks {
+            marks: &Marks {
+                shared_with: None,
                 search_match: true,
                 ignore: false,
             },
@@ -162,7 +164,8 @@ fn an_expression_cannot_take_the_memory() {
 #[test]
 fn search_is_exactly_true_and_meets_match() {
     let matched = Relation {
-        marks: Marks {
+        marks: &Marks {
+            shared_with: None,
             search_match: true,
             ignore: false,
         },
@@ -183,6 +186,7 @@ fn marks_are_exactly_true() {
         assert_eq!(
             marks,
             Marks {
+                shared_with: None,
                 ignore: expected,
                 search_match: expected
             },
@@ -194,7 +198,8 @@ fn marks_are_exactly_true() {
 #[test]
 fn ignore_beats_everything() {
     let ignored = Relation {
-        marks: Marks {
+        marks: &Marks {
+            shared_with: None,
             ignore: true,
             search_match: true,
         },
@@ -212,7 +217,8 @@ fn ignore_beats_everything() {
 #[test]
 fn exclude_beats_named_search_and_auto() {
     let matched = Relation {
-        marks: Marks {
+        marks: &Marks {
+            shared_with: None,
             search_match: true,
             ignore: false,
         },
@@ -238,7 +244,8 @@ fn exclude_beats_named_search_and_auto() {
 #[test]
 fn named_comes_before_search_and_search_before_auto() {
     let matched = Relation {
-        marks: Marks {
+        marks: &Marks {
+            shared_with: None,
             search_match: true,
             ignore: false,
         },

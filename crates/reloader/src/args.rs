@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{ArgAction, Args, Parser, Subcommand};
 use plumbline_common::duration;
 
-use crate::go;
+use crate::{go, notify::Format};
 
 /// Rolls Kubernetes workloads when the ConfigMaps and Secrets they use change
 #[derive(Debug, Parser)]
@@ -130,7 +130,7 @@ pub struct Flags {
     /// Follow SecretProviderClasses of the secrets-store CSI driver
     #[arg(long, value_parser = boolean, default_value = "false", num_args = 0..=1, require_equals = true, default_missing_value = "true", action = ArgAction::Set)]
     pub enable_csi_integration: bool,
-    /// Call this address instead of rolling
+    /// Post to this address at each change of a ConfigMap or Secret, and roll nothing
     #[arg(long, value_name = "URL", default_value = "")]
     pub webhook_url: String,
     /// Accepted for compatibility and without effect
@@ -190,6 +190,34 @@ pub struct Flags {
     /// Roll what Stakater's hash shows to have been missed when a workload is taken over
     #[arg(long, help_heading = "Plumbline")]
     pub rollout_stale_on_adopt: bool,
+    /// Hold workloads for which the rollout of another has failed with the same content
+    #[arg(long, help_heading = "Plumbline")]
+    pub halt_on_failure: bool,
+    /// Take away Stakater's variables that nobody needs any more, with the next rollout
+    #[arg(long, help_heading = "Plumbline")]
+    pub prune_stakater_env: bool,
+    /// Watch each source that is used by its name, for Roles with resourceNames
+    #[arg(long, help_heading = "Plumbline")]
+    pub watch_by_name: bool,
+    /// Where a JSON document is posted for each rollout
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "NOTIFICATION_URL",
+        hide_env_values = true,
+        help_heading = "Plumbline"
+    )]
+    pub notification_url: Option<String>,
+    /// json, or cloudevents for its envelope
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        value_enum,
+        default_value = "json",
+        hide_possible_values = true,
+        help_heading = "Plumbline"
+    )]
+    pub notification_format: Format,
     /// Watch Helm's release Secrets too
     #[arg(long, help_heading = "Plumbline")]
     pub watch_helm_releases: bool,

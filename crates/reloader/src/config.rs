@@ -117,6 +117,16 @@ pub struct Config {
     pub poll_interval: Duration,
     /// `--dry-run`.
     pub dry_run: bool,
+    /// `--halt-on-failure`.
+    pub halt: bool,
+    /// `--prune-stakater-env`.
+    pub prune: bool,
+    /// `--watch-by-name`.
+    pub by_name: bool,
+    /// `--enable-csi-integration`.
+    pub csi: bool,
+    /// `--webhook-url`.
+    pub webhook: Option<String>,
     /// Metrics by namespace.
     pub count_by_namespace: bool,
 }
@@ -146,7 +156,12 @@ impl Config {
             },
             strategy,
             sources: sources(&flags.resources_to_ignore)?,
-            workloads: workloads(&flags.ignored_workload_types)?,
+            // With a webhook it is told instead of rolling anything.
+            workloads: if flags.webhook_url.is_empty() {
+                workloads(flags)?
+            } else {
+                Vec::new()
+            },
             namespaces: namespaces(flags, environment),
             source_selector: joined(&flags.resource_label_selector),
             helm_releases: flags.watch_helm_releases,
@@ -161,6 +176,11 @@ impl Config {
             },
             poll_interval: flags.poll_interval.max(Duration::from_secs(1)),
             dry_run: flags.dry_run,
+            halt: flags.halt_on_failure,
+            prune: flags.prune_stakater_env,
+            by_name: flags.watch_by_name,
+            csi: flags.enable_csi_integration && flags.webhook_url.is_empty(),
+            webhook: Some(flags.webhook_url.clone()).filter(|url| !url.is_empty()),
             count_by_namespace: environment.count_by_namespace.as_deref() == Some("enabled"),
         })
     }
@@ -204,9 +224,10 @@ fn sources(ignored: &[String]) -> Result<Vec<SourceKind>, ConfigError> {
     }
 }
 
-fn workloads(ignored: &[String]) -> Result<Vec<WorkloadKind>, ConfigError> {
+fn workloads(flags: &Flags) -> Result<Vec<WorkloadKind>, ConfigError> {
     let mut kinds = WorkloadKind::ALL.to_vec();
-    for entry in entries(ignored) {
+    kinds.retain(|kind| *kind != WorkloadKind::Rollout || flags.is_argo_rollouts == "true");
+    for entry in entries(&flags.ignored_workload_types) {
         let kind = match entry.to_ascii_lowercase().as_str() {
             "jobs" => WorkloadKind::Job,
             "cronjobs" => WorkloadKind::CronJob,

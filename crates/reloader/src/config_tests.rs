@@ -76,7 +76,7 @@ fn the_defaults_are_stakaters() {
             selector: None
         }
     );
-    assert_eq!(config.workloads, WorkloadKind::ALL);
+    assert_eq!(config.workloads, WorkloadKind::ALL[..5]);
     assert_eq!(config.debounce.quiet, Duration::from_secs(1));
 }
 

@@ -40,6 +40,8 @@ pub enum Presence {
 pub struct Dependency {
     /// Which.
     pub source: SourceKey,
+    /// What it is called in the state: with the keys that count, if not all do.
+    pub entry: SourceKey,
     /// What is known of it.
     pub presence: Presence,
     /// Why it rolls the workload.
@@ -141,14 +143,24 @@ pub fn decide(observed: &Observed<'_>, settings: &Settings) -> Plan {
     let mut changes = Vec::new();
     for dependency in &observed.dependencies {
         let before = known
-            .and_then(|baseline| baseline.sources.get(&dependency.source))
+            .and_then(|baseline| baseline.sources.get(&dependency.entry))
             .copied();
         let (now, rolls) = compare(before, dependency.presence, known.is_some(), settings);
         if let Some(seen) = now {
-            next.sources.insert(dependency.source.clone(), seen);
+            next.sources.insert(dependency.entry.clone(), seen);
             if rolls {
                 changes.push(change(dependency, seen));
             }
+        }
+    }
+    if let Some(merged) = known.and_then(|baseline| baseline.merged) {
+        let unknown = |dependency: &Dependency| dependency.presence == Presence::Unknown;
+        let now = next.merge();
+        if observed.dependencies.iter().any(unknown) || now == merged {
+            return Plan::Nothing;
+        }
+        if now.names == merged.names {
+            changes = latest(&observed.dependencies, &next);
         }
     }
     let mut stale = Vec::new();
@@ -157,7 +169,7 @@ pub fn decide(observed: &Observed<'_>, settings: &Settings) -> Plan {
         if settings.roll_stale {
             let is_stale = |dependency: &&Dependency| stale.contains(&dependency.source);
             for dependency in observed.dependencies.iter().filter(is_stale) {
-                if let Some(seen) = next.sources.get(&dependency.source) {
+                if let Some(seen) = next.sources.get(&dependency.entry) {
                     changes.push(change(dependency, *seen));
                 }
             }
@@ -166,9 +178,11 @@ pub fn decide(observed: &Observed<'_>, settings: &Settings) -> Plan {
     if changes.is_empty() {
         let forgotten = |baseline: &Baseline| {
             // A dropped reference is forgotten with the next write: it alone is not worth one.
-            next.sources
-                .iter()
-                .all(|(source, seen)| baseline.sources.get(source) == Some(seen))
+            baseline.merged.is_none()
+                && next
+                    .sources
+                    .iter()
+                    .all(|(source, seen)| baseline.sources.get(source) == Some(seen))
         };
         return match known {
             Some(baseline) if forgotten(baseline) => Plan::Nothing,
@@ -205,6 +219,19 @@ pub fn decide(observed: &Observed<'_>, settings: &Settings) -> Plan {
         baseline: next,
         changes,
     }
+}
+
+// Of too many sources the state does not tell which one it was: the one that was seen changing last.
+fn latest(dependencies: &[Dependency], next: &Baseline) -> Vec<Change> {
+    let since = |dependency: &&Dependency| match dependency.presence {
+        Presence::Present(content) => content.since,
+        Presence::Missing | Presence::Unknown => None,
+    };
+    let latest = dependencies.iter().max_by_key(since);
+    let seen = latest.and_then(|latest| Some((latest, *next.sources.get(&latest.entry)?)));
+    seen.map(|(latest, seen)| change(latest, seen))
+        .into_iter()
+        .collect()
 }
 
 // What to remember of a source, and whether it has to roll the workload.

@@ -41,6 +41,7 @@ fn baseline(entries: &[(&str, Seen)]) -> Baseline {
             .iter()
             .map(|(key, seen)| (key.parse().unwrap(), *seen))
             .collect(),
+        merged: None,
     }
 }
 
@@ -62,6 +63,7 @@ fn workload(state: Option<Baseline>) -> Workload {
 fn depends(source: &str, presence: Presence) -> Dependency {
     Dependency {
         source: source.parse().unwrap(),
+        entry: source.parse().unwrap(),
         presence,
         cause: Cause::Auto,
     }

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use aws_lc_rs::hmac;
+use aws_lc_rs::{digest, hmac};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 
 use crate::source::SourceKind;
@@ -18,10 +18,37 @@ pub const KEY_LENGTH: usize = 32;
 pub struct Digest([u8; 16]);
 
 impl Digest {
+    /// Its bytes, to make another digest of.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn of(tag: &[u8]) -> Self {
+        let mut bytes = [0; 16];
+        for (to, from) in bytes.iter_mut().zip(tag) {
+            *to = *from;
+        }
+        Self(bytes)
+    }
+
     /// A digest as it was written, `None` when it is none.
     pub fn parse(text: &str) -> Option<Self> {
         URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok().map(Self)
     }
+}
+
+/// One digest of several keyed ones and their names. It needs no key: they tell nothing as they are.
+pub fn merge<'a>(parts: impl IntoIterator<Item = (&'a str, Option<&'a Digest>)>) -> Digest {
+    let mut context = digest::Context::new(&digest::SHA256);
+    for (name, part) in parts {
+        context.update(&(name.len() as u64).to_be_bytes());
+        context.update(name.as_bytes());
+        match part {
+            Some(part) => context.update(&part.0),
+            None => context.update(b"-"),
+        }
+    }
+    Digest::of(context.finish().as_ref())
 }
 
 impl fmt::Display for Digest {
@@ -103,12 +130,7 @@ impl Content {
 
     /// The digest of all that was added.
     pub fn finish(self) -> Digest {
-        let tag = self.context.sign();
-        let mut bytes = [0; 16];
-        for (to, from) in bytes.iter_mut().zip(tag.as_ref()) {
-            *to = *from;
-        }
-        Digest(bytes)
+        Digest::of(self.context.sign().as_ref())
     }
 
     // A length before every part: no content can imitate another's boundaries.

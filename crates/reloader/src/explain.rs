@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, io::Write as _};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use k8s_openapi::{
     api::{
         apps::v1::{DaemonSet, Deployment, StatefulSet},
@@ -16,14 +16,15 @@ use plumbline_common::client::{self, ClientOptions};
 
 use crate::{
     annotations::Marks,
+    argo::Rollout,
     args::{Explain, Flags},
     config::{Config, Environment},
+    content::Content,
     decide::{Observed, Plan, Presence, decide},
     digest::Keyer,
     index::{Index, News, Scope, SeenSource},
     keystore,
     kinds::{Rollable, WorkloadKind},
-    observe::Content,
     pause,
     run::USER_AGENT,
     source::SourceKey,
@@ -81,16 +82,11 @@ fn parse(text: &str) -> anyhow::Result<(WorkloadKind, &str)> {
     let (kind, name) = text
         .split_once('/')
         .with_context(|| format!("{text:?} is not KIND/NAME"))?;
-    let kind = match kind.to_ascii_lowercase().trim_end_matches('s') {
-        "deployment" | "deploy" => WorkloadKind::Deployment,
-        "statefulset" | "st" => WorkloadKind::StatefulSet,
-        "daemonset" | "d" => WorkloadKind::DaemonSet,
-        "cronjob" | "cj" => WorkloadKind::CronJob,
-        "job" => WorkloadKind::Job,
-        other => bail!(
-            "{other:?} is no kind of workload: write deployment, statefulset, daemonset, cronjob or job"
-        ),
-    };
+    let kind = WorkloadKind::parse(kind).with_context(|| {
+        format!(
+            "{kind:?} is no kind of workload: write deployment, statefulset, daemonset, cronjob, job or rollout"
+        )
+    })?;
     Ok((kind, name))
 }
 
@@ -117,6 +113,7 @@ async fn read(
         WorkloadKind::DaemonSet => as_kind::<DaemonSet>(client, namespace, name, reading).await,
         WorkloadKind::CronJob => as_kind::<CronJob>(client, namespace, name, reading).await,
         WorkloadKind::Job => as_kind::<Job>(client, namespace, name, reading).await,
+        WorkloadKind::Rollout => as_kind::<Rollout>(client, namespace, name, reading).await,
     };
     workload.with_context(|| format!("cannot read {kind} {namespace}/{name}"))
 }
@@ -140,22 +137,24 @@ impl Listing<'_> {
             .with_context(|| format!("cannot list {}s in {}", K::SOURCE.kind(), self.namespace))?;
         let mut seen = HashSet::new();
         for object in &list.items {
-            let (digest, sha1) = object.hashes(self.keyer);
+            let hashed = object.hashed(self.keyer);
             seen.insert((self.namespace.to_owned(), object.name_any()));
             let source = SeenSource {
                 namespace: self.namespace.to_owned(),
                 key: SourceKey::new(K::SOURCE, object.name_any()),
-                digest,
-                sha1,
+                digest: hashed.digest,
+                sha1: hashed.sha1,
+                keys: hashed.keys,
                 marks: Marks::parse(object.meta().annotations.as_ref(), &self.config.keys),
                 version: version(object.meta()),
             };
-            index.put_source(&source, News::Listed);
+            index.put_source(source, News::Listed);
         }
         index.listed_sources(
             Scope {
                 kind: K::SOURCE,
                 namespace: None,
+                name: None,
             },
             &seen,
         );

@@ -1,4 +1,4 @@
-//! One HTTP POST, for alerts. Blocking inside, on the blocking pool, bounded by one deadline.
+//! One HTTP POST, for alerts, notifications and the webhook. Blocking inside, on the blocking pool, bounded by one deadline.
 
 use std::{
     sync::{Arc, LazyLock},
@@ -30,7 +30,7 @@ pub(crate) async fn post(
     let proxy = proxy
         .map(Proxy::new)
         .transpose()
-        .map_err(|_| "ALERT_WEBHOOK_PROXY is no proxy address".to_owned())?;
+        .map_err(|_| "the proxy is no proxy address".to_owned())?;
     let url = url.to_owned();
     let posted = tokio::task::spawn_blocking(move || {
         let tls = TlsConfig::builder()
@@ -54,7 +54,7 @@ pub(crate) async fn post(
         Ok(Ok(())) => Ok(()),
         Ok(Err(ureq::Error::StatusCode(code))) => Err(format!("the webhook answered {code}")),
         Ok(Err(ureq::Error::Timeout(_))) => Err(format!("no answer within {} s", timeout.as_secs())),
-        Ok(Err(ureq::Error::BadUri(_))) => Err("ALERT_WEBHOOK_URL is no address".into()),
+        Ok(Err(ureq::Error::BadUri(_))) => Err("the webhook is no address".into()),
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err("posting panicked".into()),
     }

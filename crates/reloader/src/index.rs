@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::{
-    annotations::{Marks, Pattern, Relation},
+    annotations::{Cause, Marks, Pattern, Relation},
+    content::key_id,
     decide::{Content, Dependency, Presence},
-    digest::Digest,
-    kinds::WorkloadKind,
+    digest::{Digest, merge},
+    kinds::{Progress, WorkloadKind},
     source::{SourceKey, SourceKind},
     stakater::Sha1,
     state::Baseline,
@@ -24,6 +25,8 @@ pub struct SeenSource {
     pub digest: Digest,
     /// Stakater's.
     pub sha1: Sha1,
+    /// Our digest of each of its keys.
+    pub keys: Box<[(u64, Digest)]>,
     /// What its annotations say.
     pub marks: Marks,
     /// Its resource version.
@@ -46,11 +49,14 @@ pub struct Scope<K> {
     pub kind: K,
     /// The namespace.
     pub namespace: Option<String>,
+    /// The only object, where they are watched one by one.
+    pub name: Option<String>,
 }
 
 #[derive(Debug, Clone)]
 struct Source {
     content: Content,
+    keys: Box<[(u64, Digest)]>,
     marks: Marks,
 }
 
@@ -74,6 +80,10 @@ pub struct Index {
     // Whose namespaces may be touched; `None`: all.
     selected: Option<HashSet<String>>,
     listed: HashSet<Scope<SourceKind>>,
+    // Who names sources of other namespaces, by the sources' namespace and local key.
+    foreign: HashMap<(String, SourceKey), BTreeSet<WorkloadKey>>,
+    // Workloads rolled by us that are not done yet.
+    running: BTreeSet<WorkloadKey>,
     // Baselines of workloads whose metadata we may not write, with their uids.
     remembered: HashMap<WorkloadKey, (String, Baseline)>,
 }
@@ -88,7 +98,7 @@ impl Index {
     }
 
     /// Takes in a source. Returns the workloads it can roll, if anything about it is new.
-    pub fn put_source(&mut self, seen: &SeenSource, news: News) -> Vec<WorkloadKey> {
+    pub fn put_source(&mut self, seen: SeenSource, news: News) -> Vec<WorkloadKey> {
         let namespace = self.namespaces.entry(seen.namespace.clone()).or_default();
         let known = namespace.sources.get(&seen.key);
         let same = known.filter(|known| known.content.digest == seen.digest);
@@ -108,6 +118,7 @@ impl Index {
             seen.key.clone(),
             Source {
                 content,
+                keys: seen.keys,
                 marks: seen.marks,
             },
         );
@@ -136,6 +147,7 @@ impl Index {
                 continue;
             }
             let keys = namespace.sources.keys().filter(|key| key.kind == scope.kind);
+            let keys = keys.filter(|key| scope.name.as_ref().is_none_or(|only| *only == key.name));
             let missing = keys.filter(|key| !seen.contains(&(name.clone(), key.name.clone())));
             gone.extend(missing.map(|key| (name.clone(), key.clone())));
         }
@@ -160,6 +172,11 @@ impl Index {
             // An event that was on its way while our own write was answered.
             if news == News::Happened && workload.version != 0 && workload.version < known.version {
                 return false;
+            }
+            // As it was observed it has none: what was read stays until it is read again.
+            let unread = workload.template_of.is_some() && workload.containers.is_empty();
+            if unread && workload.template_of == known.template_of {
+                workload.use_template_of(known);
             }
             workload.template_since = if known.template == workload.template {
                 known.template_since
@@ -186,8 +203,79 @@ impl Index {
         {
             namespace.expressions.insert(local.clone());
         }
+        for source in workload.options.iter().flat_map(|options| &options.foreign) {
+            let users = self.foreign.entry(at_home(source)).or_default();
+            users.insert(workload.key.clone());
+        }
+        if workload.progress == Progress::Running && workload.last_trigger.is_some() {
+            self.running.insert(workload.key.clone());
+        }
         namespace.workloads.insert(local, workload);
         true
+    }
+
+    /// A workload's template is that of another one, which has been read.
+    pub fn use_template_of(&mut self, key: &WorkloadKey, other: &Workload) -> bool {
+        let Some(workload) = self.workload(key) else {
+            return false;
+        };
+        if workload.template == other.template && workload.references == other.references {
+            return false;
+        }
+        let mut workload = workload.clone();
+        workload.use_template_of(other);
+        self.put_workload(workload, News::Listed)
+    }
+
+    /// The digest of a source's content.
+    pub fn digest(&self, namespace: &str, key: &SourceKey) -> Option<Digest> {
+        let source = self.namespaces.get(namespace)?.sources.get(key)?;
+        Some(source.content.digest)
+    }
+
+    /// The sources that somebody uses, with their namespaces.
+    pub fn used(&self) -> HashSet<(String, SourceKey)> {
+        let local = self.namespaces.iter().flat_map(|(name, namespace)| {
+            let own = namespace.users.keys().filter(|source| !source.name.contains('/'));
+            own.map(|source| (name.clone(), source.clone()))
+        });
+        local.chain(self.foreign.keys().cloned()).collect()
+    }
+
+    /// A source is not watched any more: whether it exists is not known from now on.
+    pub fn unwatch(&mut self, namespace: &str, key: &SourceKey) {
+        self.listed.remove(&Scope {
+            kind: key.kind,
+            namespace: Some(namespace.to_owned()),
+            name: Some(key.name.clone()),
+        });
+        if let Some(known) = self.namespaces.get_mut(namespace) {
+            known.sources.remove(key);
+        }
+    }
+
+    /// Workloads rolled by us whose rollout goes on.
+    pub fn running(&self) -> impl Iterator<Item = &Workload> {
+        self.running.iter().filter_map(|key| self.workload(key))
+    }
+
+    /// The workloads of a namespace that a source can roll.
+    pub fn users(&self, namespace: &str, source: &SourceKey) -> impl Iterator<Item = &Workload> {
+        let keys = self.interested(namespace, source);
+        keys.into_iter().filter_map(|key| self.workload(&key))
+    }
+
+    /// The sources of other namespaces that a workload names and that are not shared with it.
+    pub fn unshared<'a>(&'a self, workload: &'a Workload) -> impl Iterator<Item = &'a SourceKey> {
+        let foreign = workload.options.iter().flat_map(|options| &options.foreign);
+        foreign.filter(|source| {
+            let (namespace, key) = at_home(source);
+            let known = self
+                .namespaces
+                .get(&namespace)
+                .and_then(|known| known.sources.get(&key));
+            known.is_some_and(|known| !known.marks.shared(&workload.key.namespace))
+        })
     }
 
     /// Keeps a baseline that could not be written to the workload: as long as this process lives.
@@ -224,6 +312,16 @@ impl Index {
             }
         }
         namespace.expressions.remove(&local);
+        self.running.remove(key);
+        for source in workload.options.iter().flat_map(|options| &options.foreign) {
+            let home = at_home(source);
+            if let Some(users) = self.foreign.get_mut(&home) {
+                users.remove(key);
+                if users.is_empty() {
+                    self.foreign.remove(&home);
+                }
+            }
+        }
     }
 
     /// A list of workloads is complete: what it did not contain is gone.
@@ -296,45 +394,69 @@ impl Index {
         {
             candidates.extend(namespace.sources.keys().filter(|key| key.kind == kind).cloned());
         }
-        let mut dependencies = Vec::new();
-        for source in candidates {
-            let known = namespace.sources.get(&source);
-            let relation = Relation {
-                name: &source.name,
-                marks: known.map(|known| known.marks).unwrap_or_default(),
-                referenced: workload.references.contains(&source),
-                auto_all: self.auto_all,
-            };
-            let Some(cause) = workload.policy.rules(source.kind).cause(relation) else {
-                continue;
-            };
-            let presence = match known {
-                Some(known) => Presence::Present(known.content),
-                None if self.has_listed(source.kind, &workload.key.namespace) => Presence::Missing,
-                None => Presence::Unknown,
-            };
-            dependencies.push(Dependency {
-                source,
-                presence,
-                cause,
-            });
-        }
-        dependencies
+        let dependencies = candidates
+            .into_iter()
+            .filter_map(|source| self.dependency(workload, source));
+        dependencies.collect()
     }
 
-    fn has_listed(&self, kind: SourceKind, namespace: &str) -> bool {
-        self.listed.contains(&Scope {
-            kind,
-            namespace: None,
-        }) || self.listed.contains(&Scope {
-            kind,
-            namespace: Some(namespace.to_owned()),
+    fn dependency(&self, workload: &Workload, source: SourceKey) -> Option<Dependency> {
+        let (home, name) = source.home(&workload.key.namespace);
+        let local = SourceKey::new(source.kind, name);
+        let known = self
+            .namespaces
+            .get(home)
+            .and_then(|known| known.sources.get(&local));
+        let none = Marks::default();
+        let marks = known.map_or(&none, |known| &known.marks);
+        let rules = workload.policy.rules(source.kind);
+        let relation = Relation {
+            name: &source.name,
+            marks,
+            referenced: workload.references.contains(&source),
+            auto_all: self.auto_all,
+        };
+        let foreign = workload.opts(|options| options.foreign.contains(&source));
+        let cause = if foreign {
+            let excluded = marks.ignore || rules.exclude.contains(&source.name);
+            let shared = known.is_none() || marks.shared(&workload.key.namespace);
+            (shared && !excluded).then_some(Cause::Shared)?
+        } else {
+            rules.cause(relation)?
+        };
+        let keys = workload.references.keys(&source);
+        let presence = match known {
+            Some(known) => Presence::Present(known.of(keys)),
+            // A class is known by the pods that have mounted it: without any it has not changed.
+            None if source.kind == SourceKind::SecretProviderClass => Presence::Unknown,
+            None if self.has_listed(&local, home) => Presence::Missing,
+            None => Presence::Unknown,
+        };
+        let entry = keys.map_or_else(|| source.clone(), |keys| part(&source, keys));
+        Some(Dependency {
+            source,
+            entry,
+            presence,
+            cause,
         })
     }
 
+    fn has_listed(&self, source: &SourceKey, namespace: &str) -> bool {
+        let scope = |namespace: Option<&str>, name: Option<&str>| Scope {
+            kind: source.kind,
+            namespace: namespace.map(Into::into),
+            name: name.map(Into::into),
+        };
+        self.listed.contains(&scope(None, None))
+            || self.listed.contains(&scope(Some(namespace), None))
+            || self.listed.contains(&scope(Some(namespace), Some(&source.name)))
+    }
+
     fn interested(&self, namespace: &str, source: &SourceKey) -> Vec<WorkloadKey> {
+        let foreign = self.foreign.get(&(namespace.to_owned(), source.clone()));
+        let foreign = foreign.into_iter().flatten();
         let Some(known) = self.namespaces.get(namespace) else {
-            return Vec::new();
+            return foreign.cloned().collect();
         };
         let users = known.users.get(source).into_iter().flatten();
         let by_expression = known.expressions.iter().filter(|local| {
@@ -353,12 +475,52 @@ impl Index {
             kind: *kind,
             name: name.clone(),
         };
-        all.into_iter().map(key).collect()
+        let mut keys: Vec<_> = all.into_iter().map(key).collect();
+        keys.extend(foreign.cloned());
+        keys
     }
+}
+
+impl Source {
+    // Its content, or that of some of its keys.
+    fn of(&self, keys: Option<&BTreeSet<String>>) -> Content {
+        let Some(keys) = keys else { return self.content };
+        let digest = |key: &str| {
+            let id = key_id(key);
+            self.keys
+                .iter()
+                .find(|(known, _)| *known == id)
+                .map(|(_, digest)| digest)
+        };
+        Content {
+            digest: merge(keys.iter().map(|key| (key.as_str(), digest(key)))),
+            ..self.content
+        }
+    }
+}
+
+// What some keys of a source are called in the state. Others that come or go are another entry, adopted silently.
+fn part(source: &SourceKey, keys: &BTreeSet<String>) -> SourceKey {
+    let which = merge(keys.iter().map(|key| (key.as_str(), None))).to_string();
+    let which = which.get(..8).unwrap_or_default();
+    SourceKey::new(source.kind, format!("{}#{which}", source.name))
+}
+
+// A source of another namespace, as that one knows it.
+fn at_home(source: &SourceKey) -> (String, SourceKey) {
+    let (namespace, name) = source.home("");
+    (namespace.to_owned(), SourceKey::new(source.kind, name))
 }
 
 fn users_of(workload: &Workload) -> BTreeSet<SourceKey> {
     let mut sources: BTreeSet<SourceKey> = workload.references.iter().cloned().collect();
+    sources.extend(
+        workload
+            .options
+            .iter()
+            .flat_map(|options| &options.foreign)
+            .cloned(),
+    );
     for kind in SourceKind::ALL {
         for pattern in &workload.policy.rules(kind).named {
             if let Pattern::Literal(name) = pattern {

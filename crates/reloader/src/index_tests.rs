@@ -24,6 +24,7 @@ fn source(name: &str, content: &str, version: u64) -> SeenSource {
         key: SourceKey::new(SourceKind::ConfigMap, name),
         digest: digest.finish(),
         sha1: Sha1::of(content.as_bytes()),
+        keys: Box::default(),
         marks: Marks::default(),
         version,
     }
@@ -40,6 +41,7 @@ fn scope<K>(kind: K) -> Scope<K> {
     Scope {
         kind,
         namespace: None,
+        name: None,
     }
 }
 
@@ -50,23 +52,23 @@ fn a_source_wakes_those_who_use_it_and_no_others() {
     assert!(index.put_workload(deployment("named", &[NAMED], "v1", 1), News::Listed));
     assert!(!index.put_workload(deployment("plain", &[], "v1", 1), News::Listed));
     assert_eq!(
-        names(&index.put_source(&source("app", "1", 2), News::Happened)),
+        names(&index.put_source(source("app", "1", 2), News::Happened)),
         ["auto", "named"]
     );
     assert_eq!(
-        names(&index.put_source(&source("app-1", "1", 2), News::Happened)),
+        names(&index.put_source(source("app-1", "1", 2), News::Happened)),
         ["named"]
     );
     assert_eq!(
-        names(&index.put_source(&source("extra", "1", 2), News::Happened)),
+        names(&index.put_source(source("extra", "1", 2), News::Happened)),
         ["named"]
     );
     assert_eq!(
-        names(&index.put_source(&source("other", "1", 2), News::Happened)),
+        names(&index.put_source(source("other", "1", 2), News::Happened)),
         [""; 0]
     );
     assert_eq!(
-        names(&index.put_source(&source("app", "1", 3), News::Happened)),
+        names(&index.put_source(source("app", "1", 3), News::Happened)),
         [""; 0],
         "nothing changed"
     );
@@ -86,11 +88,7 @@ fn a_workload_that_opts_out_is_forgotten() {
     index.put_workload(deployment("web", &[AUTO], "v1", 1), News::Listed);
     index.put_workload(deployment("web", &[], "v1", 2), News::Happened);
     assert_eq!(index.workloads().count(), 0);
-    assert!(
-        index
-            .put_source(&source("app", "1", 3), News::Happened)
-            .is_empty()
-    );
+    assert!(index.put_source(source("app", "1", 3), News::Happened).is_empty());
 }
 
 #[test]
@@ -110,7 +108,7 @@ fn what_is_not_listed_is_unknown_and_not_missing() {
     assert_eq!(presence(&index), [Presence::Unknown]);
     index.listed_sources(scope(SourceKind::ConfigMap), &HashSet::new());
     assert_eq!(presence(&index), [Presence::Missing]);
-    index.put_source(&source("app", "1", 3), News::Happened);
+    index.put_source(source("app", "1", 3), News::Happened);
     assert!(matches!(
         presence(&index)[..],
         [Presence::Present(Content {
@@ -125,8 +123,8 @@ fn what_is_not_listed_is_unknown_and_not_missing() {
 fn a_new_list_removes_what_it_does_not_contain() {
     let mut index = Index::new(false);
     index.put_workload(deployment("web", &[AUTO], "v1", 1), News::Listed);
-    index.put_source(&source("app", "1", 3), News::Listed);
-    index.put_source(&source("kept", "1", 3), News::Listed);
+    index.put_source(source("app", "1", 3), News::Listed);
+    index.put_source(source("kept", "1", 3), News::Listed);
     let kept = HashSet::from([("shop".to_owned(), "kept".to_owned())]);
     assert_eq!(
         names(&index.listed_sources(scope(SourceKind::ConfigMap), &kept)),

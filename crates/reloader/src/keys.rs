@@ -12,6 +12,22 @@ pub const LAST_TRIGGER: &str = "reloader.plumbline.dev/last-trigger";
 pub const CONFIG_HASH: &str = "reloader.plumbline.dev/config-hash";
 /// In the pod template: Stakater's record of the last source, as JSON.
 pub const LAST_RELOADED_FROM: &str = "reloader.stakater.com/last-reloaded-from";
+/// On the workload: since when its pods are being evicted.
+pub const EVICTING: &str = "reloader.plumbline.dev/evicting";
+/// On a workload: workloads of the same namespace that are rolled before it, as `deployment/db`.
+pub const AFTER: &str = "reloader.plumbline.dev/after";
+/// On a workload, `true`: it is rolled first, and the others wait until it is well.
+pub const CANARY: &str = "reloader.plumbline.dev/canary";
+/// On a workload: when it may be rolled.
+pub const WINDOW: &str = "reloader.plumbline.dev/window";
+/// On a workload: `template` or `evict`.
+pub const STRATEGY: &str = "reloader.plumbline.dev/strategy";
+/// On a workload: `object` or `keys`.
+pub const GRANULARITY: &str = "reloader.plumbline.dev/granularity";
+/// On a workload: sources of other namespaces, as `cm/infra/ca`.
+pub const FOREIGN: &str = "reloader.plumbline.dev/foreign-sources";
+/// On a ConfigMap or Secret: the namespaces whose workloads it may roll, or `*`.
+pub const SHARED_WITH: &str = "reloader.plumbline.dev/shared-with";
 /// On an Argo Rollout: `restart` or anything else.
 pub const ROLLOUT_STRATEGY: &str = "reloader.stakater.com/rollout-strategy";
 /// On a workload: ConfigMaps that never roll it, whatever else says so.

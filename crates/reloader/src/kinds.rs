@@ -9,6 +9,7 @@ use k8s_openapi::{
         batch::v1::{CronJob, Job},
         core::v1::PodTemplateSpec,
     },
+    apimachinery::pkg::apis::meta::v1::LabelSelector,
 };
 use serde::de::DeserializeOwned;
 
@@ -25,17 +26,36 @@ pub enum WorkloadKind {
     CronJob,
     /// Is deleted and made anew.
     Job,
+    /// Argo's, where its kind is known: rolled by its template, or restarted.
+    Rollout,
 }
 
 impl WorkloadKind {
     /// All kinds.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Deployment,
         Self::StatefulSet,
         Self::DaemonSet,
         Self::CronJob,
         Self::Job,
+        Self::Rollout,
     ];
+
+    /// A kind as people write it: `deployment`, `Deployments`, `deploy`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let text = text.to_ascii_lowercase();
+        match text.as_str() {
+            "deploy" => Some(Self::Deployment),
+            "sts" => Some(Self::StatefulSet),
+            "ds" => Some(Self::DaemonSet),
+            "cj" => Some(Self::CronJob),
+            "ro" => Some(Self::Rollout),
+            text => Self::ALL.into_iter().find(|kind| {
+                kind.kind()
+                    .eq_ignore_ascii_case(text.strip_suffix('s').unwrap_or(text))
+            }),
+        }
+    }
 
     /// The kind's name in the API.
     pub const fn kind(self) -> &'static str {
@@ -45,6 +65,7 @@ impl WorkloadKind {
             Self::DaemonSet => "DaemonSet",
             Self::CronJob => "CronJob",
             Self::Job => "Job",
+            Self::Rollout => "Rollout",
         }
     }
 
@@ -53,6 +74,7 @@ impl WorkloadKind {
         match self {
             Self::Deployment | Self::StatefulSet | Self::DaemonSet => "apps/v1",
             Self::CronJob | Self::Job => "batch/v1",
+            Self::Rollout => "argoproj.io/v1alpha1",
         }
     }
 }
@@ -101,6 +123,18 @@ pub trait Rollable:
     fn paused(&self) -> bool {
         false
     }
+    /// Which pods are its own. `None`: not to be evicted.
+    fn selector(&self) -> Option<&LabelSelector> {
+        None
+    }
+    /// When a Rollout is to be restarted.
+    fn restart_at(&self) -> Option<&str> {
+        None
+    }
+    /// The workload whose template it uses instead of one of its own, as kind and name.
+    fn template_of(&self) -> Option<(&str, &str)> {
+        None
+    }
 }
 
 impl Rollable for Deployment {
@@ -108,6 +142,10 @@ impl Rollable for Deployment {
 
     fn template(&self) -> Option<&PodTemplateSpec> {
         self.spec.as_ref().map(|spec| &spec.template)
+    }
+
+    fn selector(&self) -> Option<&LabelSelector> {
+        self.spec.as_ref().map(|spec| &spec.selector)
     }
 
     fn progress(&self) -> Progress {
@@ -144,6 +182,10 @@ impl Rollable for StatefulSet {
         self.spec.as_ref().map(|spec| &spec.template)
     }
 
+    fn selector(&self) -> Option<&LabelSelector> {
+        self.spec.as_ref().map(|spec| &spec.selector)
+    }
+
     fn progress(&self) -> Progress {
         let (Some(spec), Some(status)) = (&self.spec, &self.status) else {
             return Progress::Running;
@@ -171,6 +213,10 @@ impl Rollable for DaemonSet {
 
     fn template(&self) -> Option<&PodTemplateSpec> {
         self.spec.as_ref().map(|spec| &spec.template)
+    }
+
+    fn selector(&self) -> Option<&LabelSelector> {
+        self.spec.as_ref().map(|spec| &spec.selector)
     }
 
     fn progress(&self) -> Progress {

@@ -1,5 +1,9 @@
 //! Metrics under Stakater's names, which dashboards read, and a few of our own.
 
+use std::time::Duration;
+
+use axum::http;
+use plumbline_common::watched::Observer;
 use prometheus_client::{
     metrics::{
         counter::Counter,
@@ -35,6 +39,18 @@ pub struct Metrics {
     pub retries: Counter,
     /// Watch events by type and kind.
     pub events_received: Family<Labels, Counter>,
+    /// Watch events taken in, by kind.
+    pub events_processed: Family<Labels, Counter>,
+    /// Workloads looked at, by kind.
+    pub scanned: Family<Labels, Counter>,
+    /// Workloads found to differ from their sources, by kind.
+    pub matched: Family<Labels, Counter>,
+    /// How long workloads wait beyond the time they are due.
+    pub queue_latency: Histogram,
+    /// Requests to the API server, by code, method and host.
+    pub requests: Family<Labels, Counter>,
+    /// How long they took to the head of the answer, by verb and host.
+    pub request_duration: Family<Labels, Histogram, fn() -> Histogram>,
     /// Workloads that wait.
     pub queue_depth: Gauge,
     /// Workloads ever queued.
@@ -53,6 +69,7 @@ pub struct Metrics {
 
 impl Metrics {
     /// Registers all metrics.
+    #[expect(clippy::too_many_lines, reason = "a list: one statement for each metric")]
     pub fn new(registry: &mut Registry) -> Self {
         let metrics = Self {
             executed: Family::default(),
@@ -65,6 +82,12 @@ impl Metrics {
             errors: Family::default(),
             retries: Counter::default(),
             events_received: Family::default(),
+            events_processed: Family::default(),
+            scanned: Family::default(),
+            matched: Family::default(),
+            queue_latency: histogram(),
+            requests: Family::default(),
+            request_duration: Family::new_with_constructor(histogram),
             queue_depth: Gauge::default(),
             queue_adds: Counter::default(),
             workloads: Gauge::default(),
@@ -106,6 +129,36 @@ impl Metrics {
             m.events_received.clone(),
         );
         registry.register(
+            "reloader_events_processed",
+            "Watch events taken in",
+            m.events_processed.clone(),
+        );
+        registry.register(
+            "reloader_workloads_scanned",
+            "Workloads looked at, by kind",
+            m.scanned.clone(),
+        );
+        registry.register(
+            "reloader_workloads_matched",
+            "Workloads found to differ from their sources",
+            m.matched.clone(),
+        );
+        registry.register(
+            "reloader_workqueue_latency_seconds",
+            "Time a workload waits beyond the time it is due",
+            m.queue_latency.clone(),
+        );
+        registry.register(
+            "rest_client_requests",
+            "Requests to the API server",
+            m.requests.clone(),
+        );
+        registry.register(
+            "rest_client_request_duration_seconds",
+            "Time to the head of the API server's answer",
+            m.request_duration.clone(),
+        );
+        registry.register(
             "reloader_workqueue_depth",
             "Workloads that wait",
             m.queue_depth.clone(),
@@ -137,6 +190,19 @@ impl Metrics {
             m.pending.clone(),
         );
         metrics
+    }
+}
+
+impl Observer for Metrics {
+    fn answered(&self, method: &http::Method, host: &str, code: Option<u16>, took: Duration) {
+        let code = code.map_or_else(|| "<error>".to_owned(), |code| code.to_string());
+        let host = ("host", host.to_owned());
+        let labels = vec![("code", code), ("method", method.to_string()), host.clone()];
+        self.requests.get_or_create(&labels).inc();
+        let labels = vec![("verb", method.to_string()), host];
+        self.request_duration
+            .get_or_create(&labels)
+            .observe(took.as_secs_f64());
     }
 }
 

@@ -4,12 +4,12 @@ use std::{collections::HashSet, fmt, sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt};
 use k8s_openapi::{
-    NamespaceResourceScope,
-    api::core::v1::{ConfigMap, Secret},
+    NamespaceResourceScope, apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::ListParams,
+    core::PartialObjectMeta,
     runtime::watcher::{self, Event, watcher},
 };
 use plumbline_common::backoff::Backoff;
@@ -17,12 +17,11 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     annotations::Marks,
+    content::Content,
     controller::Controller,
-    digest::{Digest, Keyer},
     index::{News, Scope, SeenSource},
     kinds::{Rollable, WorkloadKind},
     source::{SourceKey, SourceKind},
-    stakater::Sha1,
     workload::{Workload, WorkloadKey, version},
 };
 
@@ -56,44 +55,8 @@ impl<K> Object for K where
 {
 }
 
-/// A kind of source that is an object with content.
-pub(crate) trait Content: Object {
-    const SOURCE: SourceKind;
-    fn hashes(&self, keyer: &Keyer) -> (Digest, Sha1);
-}
-
-impl Content for ConfigMap {
-    const SOURCE: SourceKind = SourceKind::ConfigMap;
-
-    fn hashes(&self, keyer: &Keyer) -> (Digest, Sha1) {
-        let mut content = keyer.content(Self::SOURCE);
-        for (key, value) in self.data.iter().flatten() {
-            content.entry("data", key, value.as_bytes());
-        }
-        for (key, value) in self.binary_data.iter().flatten() {
-            content.entry("binaryData", key, &value.0);
-        }
-        (
-            content.finish(),
-            Sha1::of_config_map(self.data.as_ref(), self.binary_data.as_ref()),
-        )
-    }
-}
-
-impl Content for Secret {
-    const SOURCE: SourceKind = SourceKind::Secret;
-
-    fn hashes(&self, keyer: &Keyer) -> (Digest, Sha1) {
-        let mut content = keyer.content(Self::SOURCE);
-        for (key, value) in self.data.iter().flatten() {
-            content.entry("data", key, &value.0);
-        }
-        (content.finish(), Sha1::of_secret(self.data.as_ref()))
-    }
-}
-
 /// Takes what a stream brings.
-trait Sink<K> {
+pub(crate) trait Sink<K> {
     fn stream(&self) -> String;
     fn list_starts(&mut self);
     fn put(&mut self, object: &K, news: News);
@@ -106,11 +69,13 @@ pub(crate) async fn sources<K: Content>(
     controller: Arc<Controller>,
     namespace: Option<String>,
     selection: watcher::Config,
+    name: Option<String>,
 ) {
     let api = api::<K>(&controller.client(), namespace.as_deref());
     let scope = Scope {
         kind: K::SOURCE,
         namespace,
+        name,
     };
     follow(
         api,
@@ -131,6 +96,7 @@ pub(crate) async fn workloads<K: Rollable>(controller: Arc<Controller>, namespac
     let scope = Scope {
         kind: K::WORKLOAD,
         namespace,
+        name: None,
     };
     let sink = WorkloadSink {
         controller: controller.clone(),
@@ -145,14 +111,14 @@ pub(crate) fn stream_name(kind: &str, namespace: Option<&str>) -> String {
     namespace.map_or_else(|| kind.to_owned(), |namespace| format!("{kind} in {namespace}"))
 }
 
-fn api<K: Object>(client: &Client, namespace: Option<&str>) -> Api<K> {
+pub(crate) fn api<K: Object>(client: &Client, namespace: Option<&str>) -> Api<K> {
     namespace.map_or_else(
         || Api::all(client.clone()),
         |namespace| Api::namespaced(client.clone(), namespace),
     )
 }
 
-async fn follow<K: Object>(
+pub(crate) async fn follow<K: Object>(
     api: Api<K>,
     selection: watcher::Config,
     controller: &Controller,
@@ -162,7 +128,13 @@ async fn follow<K: Object>(
     let selection = selection.page_size(PAGE);
     loop {
         let stream = watcher(api.clone(), selection.clone());
-        watch(std::pin::pin!(stream), controller, &name, &mut sink).await;
+        if watch(std::pin::pin!(stream), controller, &name, &mut sink).await == Ended::NotServed {
+            // None of them exists, and what there was is gone with its kind.
+            sink.list_starts();
+            sink.list_ends();
+            served::<K>(controller).await;
+            continue;
+        }
         tracing::warn!(
             stream = name,
             "may be listed but not watched: polling instead; grant the verb watch"
@@ -176,13 +148,43 @@ async fn follow<K: Object>(
     }
 }
 
-// Returns when watching is forbidden.
+// Why a watch is given up.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    Forbidden,
+    NotServed,
+}
+
+// Waits until a kind that is not served may be: its CRD has come or has changed. Who may not look at CRDs tries again.
+async fn served<K: Object>(controller: &Controller) {
+    let name = format!("{}.{}", K::plural(&()), K::group(&()));
+    let api: Api<PartialObjectMeta<CustomResourceDefinition>> = Api::all(controller.client());
+    let selection = watcher::Config::default().fields(&format!("metadata.name={name}"));
+    let mut stream = std::pin::pin!(watcher(api, selection));
+    tracing::debug!(crd = name, "is waited for");
+    loop {
+        match stream.next().await {
+            Some(Ok(Event::Apply(_) | Event::InitApply(_))) => {
+                // Between being there and being served there is a moment.
+                tokio::time::sleep(BACKOFF.base).await;
+                return;
+            }
+            Some(Ok(_)) => {}
+            Some(Err(_)) | None => {
+                tokio::time::sleep(controller.config().poll_interval).await;
+                return;
+            }
+        }
+    }
+}
+
+// Returns when watching is forbidden, or there is no such kind.
 async fn watch<K: Object>(
     mut stream: impl Stream<Item = watcher::Result<Event<K>>> + Unpin,
     controller: &Controller,
     name: &str,
     sink: &mut impl Sink<K>,
-) {
+) -> Ended {
     let mut failures = 0;
     while let Some(event) = stream.next().await {
         match event {
@@ -200,7 +202,13 @@ async fn watch<K: Object>(
                 if let watcher::Error::WatchStartFailed(kube::Error::Api(status)) = &error
                     && status.is_forbidden()
                 {
-                    return;
+                    return Ended::Forbidden;
+                }
+                if let watcher::Error::InitialListFailed(kube::Error::Api(status))
+                | watcher::Error::WatchStartFailed(kube::Error::Api(status)) = &error
+                    && status.code == 404
+                {
+                    return Ended::NotServed;
                 }
                 failures += 1;
                 controller.stream_failing(name, &error.to_string());
@@ -208,6 +216,7 @@ async fn watch<K: Object>(
             }
         }
     }
+    Ended::NotServed
 }
 
 async fn poll<K: Object>(
@@ -255,7 +264,7 @@ impl<K: Content> Sink<K> for SourceSink {
         if !self.controller.wanted(&namespace) {
             return;
         }
-        let (digest, sha1) = object.hashes(self.controller.keyer());
+        let hashed = object.hashed(self.controller.keyer());
         let marks = Marks::parse(object.meta().annotations.as_ref(), &self.controller.config().keys);
         let version = version(object.meta());
         if news == News::Listed {
@@ -263,11 +272,12 @@ impl<K: Content> Sink<K> for SourceSink {
         }
         let key = SourceKey::new(K::SOURCE, name);
         self.controller.source_seen(
-            &SeenSource {
+            SeenSource {
                 namespace,
                 key,
-                digest,
-                sha1,
+                digest: hashed.digest,
+                sha1: hashed.sha1,
+                keys: hashed.keys,
                 marks,
                 version,
             },

@@ -46,6 +46,11 @@ impl Owned {
         self.at(&["f:spec", "f:paused"])
     }
 
+    /// `spec.restartAt` of a Rollout.
+    pub fn restart_at(&self) -> bool {
+        self.at(&["f:spec", "f:restartAt"])
+    }
+
     /// A variable of a container of the pod template.
     pub fn variable(&self, container: &str, variable: &str) -> bool {
         let container = format!("k:{}", serde_json::json!({ "name": container }));

@@ -34,6 +34,8 @@ pub struct Writing<'a> {
     pub now: Timestamp,
     /// The key of the marker of a pause.
     pub paused_at: &'a str,
+    /// `--prune-stakater-env`.
+    pub prune: bool,
 }
 
 /// What happens to a Deployment beside being rolled.
@@ -65,7 +67,13 @@ impl Writing<'_> {
         beside: Beside,
     ) -> Value {
         let mut template = Template::standing(workload);
-        if self.strategy == Strategy::EnvVars {
+        if workload.restart {
+            let trigger = self.next_trigger(workload, changes);
+            template.restart_at = Some(self.time());
+            return self.body(workload, baseline, &template, Some(&trigger));
+        }
+        // The containers of a Rollout are no list that an apply could merge into: its CRD does not say by what.
+        if self.strategy == Strategy::EnvVars && workload.key.kind != WorkloadKind::Rollout {
             for change in changes {
                 template.mark(workload, change);
             }
@@ -75,26 +83,82 @@ impl Writing<'_> {
             template.config_hash = Some(baseline.combined(self.keyer).to_string());
             template.last_reloaded_from = self.last_reloaded_from(workload, changes);
         }
-        let count = workload.last_trigger.as_ref().map_or(0, |last| last.count) + 1;
-        let mut body = self.body(workload, baseline, &template, Some(&self.trigger(count, changes)));
+        let trigger = self.next_trigger(workload, changes);
+        let mut body = self.body(workload, baseline, &template, Some(&trigger));
         if beside == Beside::Pause {
             self.pause(&mut body, &self.time());
         }
         body
     }
 
+    /// As [`Writing::roll`], and takes away the variables that Stakater left and nobody needs any more. It is one write,
+    /// because two would be two rollouts. `None` if there are none.
+    pub fn pruned(
+        &self,
+        workload: &Workload,
+        baseline: &Baseline,
+        changes: &[Change],
+        beside: Beside,
+    ) -> Option<Value> {
+        let needed = |name: &str| {
+            let mut sources = baseline.sources.keys();
+            self.strategy == Strategy::EnvVars && sources.any(|source| stakater::variable(source) == name)
+        };
+        let orphans = workload.live.variables.iter();
+        let orphans = orphans.filter(|variable| self.prune && !variable.ours && !needed(&variable.name));
+        let orphans: Vec<_> = orphans.collect();
+        if orphans.is_empty() || workload.restart || workload.key.kind == WorkloadKind::Rollout {
+            return None;
+        }
+        let mut body = self.roll(workload, baseline, changes, beside);
+        let template = body
+            .pointer_mut("/spec/template")
+            .and_then(Value::as_object_mut)?;
+        let spec = template.entry("spec").or_insert_with(|| json!({}));
+        if spec.get("containers").is_none() {
+            spec["containers"] = json!([]);
+        }
+        let containers = spec.get_mut("containers").and_then(Value::as_array_mut)?;
+        for orphan in orphans {
+            let entry = json!({"name": orphan.name, "$patch": "delete"});
+            let known = containers
+                .iter_mut()
+                .find(|container| container["name"] == orphan.container.as_str());
+            match known
+                .and_then(|container| container.get_mut("env"))
+                .and_then(Value::as_array_mut)
+            {
+                Some(env) => env.push(entry),
+                None => containers.push(json!({"name": orphan.container, "env": [entry]})),
+            }
+        }
+        Some(body)
+    }
+
+    /// Writes the state, and from when on its pods are to be evicted. The template stays as it is.
+    pub fn evict(&self, workload: &Workload, baseline: &Baseline, changes: &[Change]) -> Value {
+        let mut body = self.body(
+            workload,
+            baseline,
+            &Template::standing(workload),
+            Some(&self.next_trigger(workload, changes)),
+        );
+        body["metadata"]["annotations"][keys::EVICTING] = self.time().into();
+        body
+    }
+
     /// Writes the state of a CronJob or Job that was run: their templates stay as they are.
     pub fn ran(&self, workload: &Workload, baseline: &Baseline, changes: &[Change]) -> Value {
-        let count = workload.last_trigger.as_ref().map_or(0, |last| last.count) + 1;
         self.body(
             workload,
             baseline,
             &Template::default(),
-            Some(&self.trigger(count, changes)),
+            Some(&self.next_trigger(workload, changes)),
         )
     }
 
-    fn trigger(&self, count: u64, changes: &[Change]) -> LastTrigger {
+    fn next_trigger(&self, workload: &Workload, changes: &[Change]) -> LastTrigger {
+        let count = workload.last_trigger.as_ref().map_or(0, |last| last.count) + 1;
         let sources = changes.iter().map(|change| change.source.to_string()).collect();
         LastTrigger {
             count,
@@ -125,10 +189,11 @@ impl Writing<'_> {
     fn last_reloaded_from(&self, workload: &Workload, changes: &[Change]) -> Option<String> {
         let last = changes.last()?;
         let container = workload.container(workload.references.container(&last.source));
+        let (namespace, name) = last.source.home(&workload.key.namespace);
         let value = LastReloadedFrom {
             kind: last.source.kind.shout().into(),
-            name: last.source.name.clone(),
-            namespace: workload.key.namespace.clone(),
+            name: name.to_owned(),
+            namespace: namespace.to_owned(),
             hash: last.sha1.to_string(),
             container_refs: container.map(Into::into).into_iter().collect(),
             observed_at: self.now.as_second(),
@@ -148,6 +213,9 @@ impl Writing<'_> {
         if let Some(text) = trigger.and_then(|trigger| serde_json::to_string(trigger).ok()) {
             annotations.insert(keys::LAST_TRIGGER.into(), text.into());
         }
+        if let Some(since) = &workload.evicting {
+            annotations.insert(keys::EVICTING.into(), since.clone().into());
+        }
         let mut body = json!({
             "apiVersion": workload.key.kind.api_version(),
             "kind": workload.key.kind.kind(),
@@ -159,9 +227,13 @@ impl Writing<'_> {
                 "annotations": annotations,
             },
         });
-        let template = template.value().filter(|_| !batch(workload.key.kind));
-        if let (Some(template), Some(object)) = (template, body.as_object_mut()) {
-            object.insert("spec".into(), json!({ "template": template }));
+        let value = template.value().filter(|_| !batch(workload.key.kind));
+        if let (Some(value), Some(object)) = (value, body.as_object_mut()) {
+            object.insert("spec".into(), json!({ "template": value }));
+        }
+        if let (Some(at), Some(object)) = (&template.restart_at, body.as_object_mut()) {
+            let spec = object.entry("spec").or_insert_with(|| json!({}));
+            spec["restartAt"] = at.clone().into();
         }
         // A pause of ours goes on: it ends by its own write, not by being left out here.
         if let (true, Some(at)) = (workload.pause.ours, &workload.pause.paused_at) {
@@ -180,6 +252,8 @@ const fn batch(kind: WorkloadKind) -> bool {
 struct Template {
     config_hash: Option<String>,
     last_reloaded_from: Option<String>,
+    // Of a Rollout.
+    restart_at: Option<String>,
     // Container, variable, value: in the template's order.
     variables: Vec<(String, String, String)>,
 }
@@ -195,6 +269,7 @@ impl Template {
                 .last_reloaded_from
                 .clone()
                 .filter(|_| live.last_reloaded_from_ours),
+            restart_at: live.restart_at.clone(),
             variables: ours
                 .map(|variable| {
                     (

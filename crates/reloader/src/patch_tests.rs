@@ -47,6 +47,7 @@ fn keyer() -> Keyer {
 
 fn roll(workload: &Workload, strategy: Strategy, changes: &[Change]) -> Value {
     let baseline = Baseline {
+        merged: None,
         sources: changes
             .iter()
             .map(|change| (change.source.clone(), change.seen))
@@ -54,6 +55,7 @@ fn roll(workload: &Workload, strategy: Strategy, changes: &[Change]) -> Value {
     };
     let now = Timestamp::from_second(1_700_000_000).unwrap();
     let writing = Writing {
+        prune: false,
         keyer: &keyer(),
         strategy,
         now,
@@ -131,6 +133,7 @@ fn our_standing_variables_are_stated_again_and_others_are_not() {
 #[test]
 fn recording_the_state_leaves_the_template_as_it_is() {
     let writing = Writing {
+        prune: false,
         keyer: &keyer(),
         strategy: Strategy::EnvVars,
         now: Timestamp::UNIX_EPOCH,

@@ -20,6 +20,15 @@ pub struct Debounce {
 struct Entry {
     first: Instant,
     due: Instant,
+    why: Why,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Why {
+    // It collects changes.
+    Changed,
+    // It waits for a time: news of the workload itself end that.
+    Later,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,15 +71,20 @@ impl Queue {
         // Never later than promised, never earlier than what was asked for before.
         let due = (now + self.debounce.quiet).min(first + self.debounce.longest);
         let due = self.waiting.get(&key).map_or(due, |entry| due.max(entry.due));
-        self.put(key, Entry { first, due });
+        let why = Why::Changed;
+        self.put(key, Entry { first, due, why });
     }
 
     /// The workload itself is new or was changed: look at once.
     pub fn now(&mut self, key: WorkloadKey, now: Instant) {
         if let Some(again) = self.running.get_mut(&key) {
             *again = Again::Now;
-        } else if !self.waiting.contains_key(&key) {
-            self.put(key, Entry { first: now, due: now });
+            return;
+        }
+        let collects = |entry: &Entry| entry.why == Why::Changed;
+        if !self.waiting.get(&key).is_some_and(collects) {
+            let (first, due, why) = (now, now, Why::Later);
+            self.put(key, Entry { first, due, why });
         }
     }
 
@@ -79,7 +93,8 @@ impl Queue {
         let entry = self.waiting.get(&key).copied();
         let first = entry.map_or(due, |entry| entry.first);
         let due = entry.map_or(due, |entry| entry.due.min(due));
-        self.put(key, Entry { first, due });
+        let why = entry.map_or(Why::Later, |entry| entry.why);
+        self.put(key, Entry { first, due, why });
     }
 
     /// Takes a workload that is due, and tells since when it was. It counts as running until [`Queue::done`].
@@ -215,6 +230,14 @@ mod tests {
         assert_eq!(queue.next(), Some(start + seconds(1.0)));
         queue.now(key("b"), start);
         assert_eq!(take(&mut queue, start), Some(key("b")));
+    }
+
+    #[test]
+    fn news_of_the_workload_itself_end_its_waiting() {
+        let (mut queue, start) = queue();
+        queue.at(key("a"), start + seconds(600.0));
+        queue.now(key("a"), start);
+        assert_eq!(take(&mut queue, start), Some(key("a")));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use crate::{
     decide::{Change, Recorded},
     error::Error,
     metrics::Metrics,
+    notify::{Notifier, What},
     source::{SourceKey, SourceKind},
     state::Seen,
     workload::Workload,
@@ -28,6 +29,8 @@ pub struct Reporter {
     pub by_namespace: bool,
     /// Alerts, if they are on.
     pub alerter: Option<Alerter>,
+    /// Notifications, if they are on.
+    pub notifier: Option<Notifier>,
 }
 
 impl Reporter {
@@ -35,13 +38,14 @@ impl Reporter {
     pub fn rolled(&self, workload: &Workload, changes: &[Change], took: Duration) {
         let sources = names(changes);
         tracing::info!(workload = %workload.key, sources, "rolled");
-        self.event(
-            workload,
-            changes,
-            Kind::Normal,
-            "Reloaded",
-            format!("Rolled because {} changed", told(changes)),
-        );
+        let how = if workload.selector.is_some() {
+            "Its pods are evicted"
+        } else {
+            "Rolled"
+        };
+        let message = format!("{how} because {} changed", told(changes));
+        self.notify(What::Rolled, workload, changes, &message);
+        self.event(workload, changes, Kind::Normal, "Reloaded", message);
         self.executed(workload, "true");
         if let Some(alerter) = &self.alerter {
             for change in changes {
@@ -105,6 +109,7 @@ impl Reporter {
                 "Not rolled although {} changed, is tried again: {error}",
                 told(changes)
             );
+            self.notify(What::Failed, workload, changes, &message);
             self.event(workload, changes, Kind::Warning, "ReloadFail", message);
         }
     }
@@ -113,7 +118,14 @@ impl Reporter {
     pub fn held(&self, workload: &Workload, reason: &'static str, event: &'static str, message: String) {
         tracing::warn!(workload = %workload.key, message, "held");
         self.skipped(reason);
+        self.notify(What::Held, workload, &[], &message);
         self.send(workload, SourceKind::ConfigMap, Kind::Warning, event, message);
+    }
+
+    fn notify(&self, what: What, workload: &Workload, changes: &[Change], message: &str) {
+        if let Some(notifier) = &self.notifier {
+            notifier.tell(what, workload, changes, message);
+        }
     }
 
     fn event(&self, workload: &Workload, changes: &[Change], kind: Kind, reason: &str, message: String) {

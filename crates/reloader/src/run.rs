@@ -21,14 +21,19 @@ use prometheus_client::registry::Registry;
 
 use crate::{
     alert::{Alerter, Alerts},
+    argo::Rollout,
     args::{Cli, Command, Flags},
+    by_name,
     config::{Config, Environment, Namespaces},
     controller::{Controller, scopes},
-    keystore,
+    csi, keystore,
     kinds::WorkloadKind,
     meta_info,
     metrics::Metrics,
-    namespaces, observe,
+    namespaces,
+    notify::Notifier,
+    observe,
+    post::{Poster, Target},
     report::Reporter,
     rerun::Runner,
     source::SourceKind,
@@ -52,12 +57,14 @@ async fn controller(flags: &Flags) -> anyhow::Result<()> {
     telemetry::init(log_level(&flags.log_level), log_format(&flags.log_format));
     let environment = Environment::read();
     let config = Config::new(flags, &environment)?;
-    warn_of_missing(flags);
     let options = ClientOptions {
         kubeconfig: flags.kubeconfig.clone(),
         context: flags.context.clone(),
     };
-    let client = client::connect(&options, USER_AGENT).await?;
+    let mut registry = Registry::default();
+    let metrics = Metrics::new(&mut registry);
+    let observer = Arc::new(metrics.clone());
+    let client = client::connect_observed(&options, USER_AGENT, Some(observer)).await?;
     let own_namespace = environment
         .own_namespace
         .clone()
@@ -66,8 +73,6 @@ async fn controller(flags: &Flags) -> anyhow::Result<()> {
 
     let runner = Runner::new(client.clone(), own_namespace.clone());
 
-    let mut registry = Registry::default();
-    let metrics = Metrics::new(&mut registry);
     let admin = Admin::new(registry);
     let mut supervisor = Supervisor::default();
     if let Some(address) = admin::listen_address(&flags.listen_address)? {
@@ -83,6 +88,14 @@ async fn controller(flags: &Flags) -> anyhow::Result<()> {
         tokio::spawn(sending);
         alerter
     });
+    let notifier = flags.notification_url.clone().map(|url| Notifier {
+        format: flags.notification_format,
+        poster: poster("a notification", url),
+    });
+    let webhook = config
+        .webhook
+        .clone()
+        .map(|url| poster("a call of the webhook", url));
     let by_namespace = config.count_by_namespace;
     let reporter = Reporter {
         metrics,
@@ -90,9 +103,17 @@ async fn controller(flags: &Flags) -> anyhow::Result<()> {
         secrets,
         by_namespace,
         alerter,
+        notifier,
     };
     meta_info::publish(&client, &environment, flags).await;
-    let controller = Arc::new(Controller::new(config, keyer, runner, client.clone(), reporter));
+    let controller = Arc::new(Controller::new(
+        config,
+        keyer,
+        runner,
+        client.clone(),
+        reporter,
+        webhook,
+    ));
 
     follow(&controller, &mut supervisor);
     let started = controller.clone();
@@ -140,15 +161,31 @@ fn follow(controller: &Arc<Controller>, supervisor: &mut Supervisor) {
             Ok(())
         });
     }
+    if config.by_name {
+        let controller = controller.clone();
+        supervisor.spawn("watching sources", async move {
+            by_name::follow(controller).await;
+            Ok(())
+        });
+    }
     for scope in scopes(&config.namespaces) {
-        for kind in &config.sources {
+        if config.csi {
+            let (controller, scope) = (controller.clone(), scope.clone());
+            supervisor.spawn("watching classes", async move {
+                csi::follow(controller, scope).await;
+                Ok(())
+            });
+        }
+        for kind in config.sources.iter().filter(|_| !config.by_name) {
             let (controller, scope) = (controller.clone(), scope.clone());
             let kind = *kind;
             let selection = selection(&controller, kind);
             supervisor.spawn("watching sources", async move {
                 match kind {
-                    SourceKind::Secret => observe::sources::<Secret>(controller, scope, selection).await,
-                    _ => observe::sources::<ConfigMap>(controller, scope, selection).await,
+                    SourceKind::Secret => {
+                        observe::sources::<Secret>(controller, scope, selection, None).await;
+                    }
+                    _ => observe::sources::<ConfigMap>(controller, scope, selection, None).await,
                 }
                 Ok(())
             });
@@ -163,6 +200,7 @@ fn follow(controller: &Arc<Controller>, supervisor: &mut Supervisor) {
                     WorkloadKind::DaemonSet => observe::workloads::<DaemonSet>(controller, scope).await,
                     WorkloadKind::CronJob => observe::workloads::<CronJob>(controller, scope).await,
                     WorkloadKind::Job => observe::workloads::<Job>(controller, scope).await,
+                    WorkloadKind::Rollout => observe::workloads::<Rollout>(controller, scope).await,
                 }
                 Ok(())
             });
@@ -183,15 +221,14 @@ fn selection(controller: &Controller, kind: SourceKind) -> watcher::Config {
     selection
 }
 
-fn warn_of_missing(flags: &Flags) {
-    let missing = [
-        ("--is-Argo-Rollouts", flags.is_argo_rollouts == "true"),
-        ("--enable-csi-integration", flags.enable_csi_integration),
-        ("--webhook-url", !flags.webhook_url.is_empty()),
-    ];
-    for (flag, _) in missing.into_iter().filter(|(_, asked)| *asked) {
-        tracing::error!(flag, "is not supported yet and has no effect");
-    }
+fn poster(what: &'static str, url: String) -> Poster {
+    let (poster, sending) = Poster::new(Target {
+        what,
+        url,
+        proxy: None,
+    });
+    tokio::spawn(sending);
+    poster
 }
 
 fn environment_variable(name: &str) -> Option<String> {

@@ -54,7 +54,7 @@ impl SourceKind {
     }
 }
 
-/// A source within the namespace of its workload. Written `cm/app`.
+/// A source within the namespace of its workload, written `cm/app`, or of another one, written `cm/infra/ca`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SourceKey {
     /// What it is.
@@ -64,6 +64,11 @@ pub struct SourceKey {
 }
 
 impl SourceKey {
+    /// The namespace and the name of the object itself: a name with a slash is that of another namespace.
+    pub fn home<'a>(&'a self, namespace: &'a str) -> (&'a str, &'a str) {
+        self.name.split_once('/').unwrap_or((namespace, &self.name))
+    }
+
     /// A key from its parts.
     pub fn new(kind: SourceKind, name: impl Into<String>) -> Self {
         Self {

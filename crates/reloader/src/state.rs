@@ -1,17 +1,22 @@
 //! The state annotation: which content of each source the workload's pods were started with.
 //!
-//! `v1:<key id>:{"cm/app":"<digest>","sec/gone":"-"}`. `-` says that the source was not there. A text of another
-//! version or another key is as good as none: the workload is adopted anew, never rolled for it.
+//! `v1:<key id>:{"cm/app":"<digest>","sec/gone":"-"}`. `-` says that the source was not there. Where only some keys of a
+//! source count, `cm/app#<which>` names them. Of more than [`LIMIT`] sources only two digests are kept, of their names and
+//! of their contents: `{"*":"<names>.<contents>"}`. A text of another version or another key is as good as none: the
+//! workload is adopted anew, never rolled for it.
 
 use std::collections::BTreeMap;
 
 use crate::{
-    digest::{Digest, Keyer},
+    digest::{Digest, Keyer, merge},
     source::SourceKey,
 };
 
 const VERSION: &str = "v1:";
 const ABSENT: &str = "-";
+const MERGED: &str = "*";
+/// With so many sources each has an entry of its own; an object's annotations have room for 256 KiB in all.
+pub const LIMIT: usize = 64;
 
 /// What the pods saw of a source when they were started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +32,27 @@ pub enum Seen {
 pub struct Baseline {
     /// In the order in which they are written.
     pub sources: BTreeMap<SourceKey, Seen>,
+    /// Instead of them, of too many.
+    pub merged: Option<Merged>,
+}
+
+/// What is kept of too many sources.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Merged {
+    /// Which they were.
+    pub names: Digest,
+    /// What they held.
+    pub contents: Digest,
+}
+
+impl Merged {
+    fn parse(text: &str) -> Option<Self> {
+        let (names, contents) = text.split_once('.')?;
+        Some(Self {
+            names: Digest::parse(names)?,
+            contents: Digest::parse(contents)?,
+        })
+    }
 }
 
 impl Baseline {
@@ -38,6 +64,10 @@ impl Baseline {
             .strip_prefix(':')?;
         let entries: BTreeMap<String, String> = serde_json::from_str(json).ok()?;
         let mut sources = BTreeMap::new();
+        if let Some(text) = entries.get(MERGED) {
+            let merged = Some(Merged::parse(text)?);
+            return Some(Self { sources, merged });
+        }
         for (key, value) in entries {
             let seen = if value == ABSENT {
                 Seen::Absent
@@ -46,7 +76,21 @@ impl Baseline {
             };
             sources.insert(key.parse().ok()?, seen);
         }
-        Some(Self { sources })
+        let merged = None;
+        Some(Self { sources, merged })
+    }
+
+    /// What is kept of the sources when they are too many.
+    pub fn merge(&self) -> Merged {
+        let names: Vec<_> = self.sources.keys().map(ToString::to_string).collect();
+        let contents = self.sources.values().map(|seen| match seen {
+            Seen::Content(digest) => Some(digest),
+            Seen::Absent => None,
+        });
+        Merged {
+            names: merge(names.iter().map(|name| (name.as_str(), None))),
+            contents: merge(names.iter().map(String::as_str).zip(contents)),
+        }
     }
 
     /// The annotation's value.
@@ -62,6 +106,13 @@ impl Baseline {
                 (key.to_string(), value)
             })
             .collect();
+        let merged = (self.sources.len() > LIMIT).then(|| self.merge()).or(self.merged);
+        let entries = match merged {
+            Some(Merged { names, contents }) => {
+                BTreeMap::from([(MERGED.to_owned(), format!("{names}.{contents}"))])
+            }
+            None => entries,
+        };
         let json: serde_json::Map<String, serde_json::Value> = entries
             .into_iter()
             .map(|(key, value)| (key, value.into()))
@@ -95,7 +146,27 @@ mod tests {
         ];
         Baseline {
             sources: sources.into(),
+            merged: None,
         }
+    }
+
+    #[test]
+    fn of_too_many_sources_two_digests_are_kept() {
+        let mut many = Baseline::default();
+        for number in 0..=LIMIT {
+            let key = SourceKey::new(SourceKind::ConfigMap, format!("app-{number}"));
+            many.sources.insert(key, Seen::Absent);
+        }
+        let text = many.encode("keyid");
+        assert!(text.len() < 100, "{text}");
+        let read = Baseline::parse(&text, "keyid").unwrap();
+        assert_eq!(read.merged, Some(many.merge()));
+        assert_eq!(read.encode("keyid"), text);
+        let digest = Keyer::new(&[3; 32]).content(SourceKind::ConfigMap).finish();
+        let other = SourceKey::new(SourceKind::ConfigMap, "app-0");
+        many.sources.insert(other, Seen::Content(digest));
+        assert_eq!(many.merge().names, read.merged.unwrap().names);
+        assert_ne!(many.merge().contents, read.merged.unwrap().contents);
     }
 
     #[test]

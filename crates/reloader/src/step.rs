@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::{
     act::Writer,
+    annotations::Problem,
     decide::{Change, Plan, Recorded},
     error::Error,
     keys::{Keys, SOURCES},
@@ -14,7 +15,7 @@ use crate::{
     pause,
     source::SourceKey,
     state::Baseline,
-    workload::Workload,
+    workload::{Workload, WorkloadKey},
 };
 
 /// What to do next with a workload.
@@ -24,6 +25,8 @@ pub(crate) enum Step {
     Wait(Instant),
     /// It cannot be rolled now, which is to be told.
     Blocked(Box<Workload>, Blocked),
+    /// Evict its next pod.
+    Evict(Box<Workload>),
     /// Write.
     Act(Box<Write>),
 }
@@ -36,6 +39,46 @@ pub(crate) struct Blocked {
     pub(crate) message: String,
     /// `None`: until the workload or a source changes.
     pub(crate) wait: Option<Duration>,
+}
+
+impl Blocked {
+    /// An annotation has to be corrected first.
+    pub(crate) fn annotation(problem: &Problem) -> Self {
+        Self {
+            metric: "invalid_annotation",
+            event: "InvalidAnnotation",
+            message: format!("Not rolled: {problem}. Correct the annotation and it is rolled"),
+            wait: None,
+        }
+    }
+
+    /// Another workload's rollout for the same content has failed.
+    pub(crate) fn halted(failed: &WorkloadKey, wait: Duration) -> Self {
+        Self {
+            metric: "halted",
+            event: "Halted",
+            message: format!(
+                "Not rolled: the rollout of {failed} for the same content has failed. Correct the content, \
+                 or mend that workload, and this one is rolled"
+            ),
+            wait: Some(wait),
+        }
+    }
+
+    /// Workloads name one another as to come before.
+    pub(crate) fn circle(way: &[WorkloadKey]) -> Self {
+        let way: Vec<_> = way.iter().map(ToString::to_string).collect();
+        Self {
+            metric: "circle",
+            event: "InvalidAnnotation",
+            message: format!(
+                "Its place in the order is ignored: by their annotations {} these come after one another in a circle: {}",
+                crate::keys::AFTER,
+                way.join(", ")
+            ),
+            wait: None,
+        }
+    }
 }
 
 /// A write and what is to be told of it.
@@ -51,6 +94,8 @@ pub(crate) struct Write {
 #[derive(Debug)]
 enum How {
     Apply(Value),
+    // As one strategic merge, because only that can take away what is not ours.
+    Merge(Value),
     // A CronJob: run it, then write this.
     Run(Value),
     // A Job: make it anew with these annotations.
@@ -86,21 +131,20 @@ impl Step {
             }
             Plan::Roll { baseline, changes } => match pause::beside(&workload.pause) {
                 Err(problem) => {
-                    let message = format!("Not rolled: {problem}. Correct the annotation and it is rolled");
-                    let event = "InvalidAnnotation";
-                    let blocked = Blocked {
-                        metric: "invalid_annotation",
-                        event,
-                        message,
-                        wait: None,
-                    };
+                    let blocked = Blocked::annotation(&problem);
                     Some(Self::Blocked(Box::new(workload.clone()), blocked))
                 }
                 Ok(beside) => Some(Self::Act(Box::new(Write {
                     how: match workload.key.kind {
                         WorkloadKind::CronJob => How::Run(writing.ran(workload, &baseline, &changes)),
                         WorkloadKind::Job => How::Rerun(writing.ran(workload, &baseline, &changes)),
-                        _ => How::Apply(writing.roll(workload, &baseline, &changes, beside)),
+                        _ if workload.selector.is_some() => {
+                            How::Apply(writing.evict(workload, &baseline, &changes))
+                        }
+                        _ => match writing.pruned(workload, &baseline, &changes, beside) {
+                            Some(body) => How::Merge(body),
+                            None => How::Apply(writing.roll(workload, &baseline, &changes, beside)),
+                        },
                     },
                     workload: workload.clone(),
                     changes,
@@ -128,6 +172,7 @@ impl Write {
     pub(crate) async fn perform(&self, writer: &Writer, keys: &Keys) -> Result<Option<Workload>, Error> {
         match &self.how {
             How::Apply(body) => writer.apply(&self.workload.key, body).await.map(Some),
+            How::Merge(body) => writer.merge(&self.workload.key, body).await.map(Some),
             How::Run(state) => {
                 let trigger = self.workload.last_trigger.as_ref().map_or(0, |last| last.count) + 1;
                 let annotations = state.pointer("/metadata/annotations");

@@ -6,8 +6,8 @@ use std::{
 };
 
 use k8s_openapi::{
-    api::core::v1::{EnvVar, PodTemplateSpec},
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+    api::core::v1::{EnvVar, PodSpec, PodTemplateSpec},
+    apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta},
 };
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +15,7 @@ use crate::{
     annotations::{Policy, Problem},
     keys::{self, Keys},
     kinds::{Progress, Rollable, WorkloadKind},
+    options::Options,
     owned::Owned,
     references::References,
     stakater::VARIABLE_PREFIX,
@@ -80,6 +81,8 @@ pub struct Live {
     pub last_reloaded_from: Option<String>,
     /// Whether that annotation is ours.
     pub last_reloaded_from_ours: bool,
+    /// When a Rollout is to be restarted, if that is ours.
+    pub restart_at: Option<String>,
     /// `STAKATER_…` variables.
     pub variables: Vec<Variable>,
 }
@@ -130,14 +133,27 @@ pub struct Workload {
     pub pause: Pause,
     /// Belongs to a CronJob: the CronJob is what is rolled.
     pub controlled: bool,
+    /// What it asks for by our own annotations.
+    pub options: Option<Box<Options>>,
+    /// Since when its pods are being evicted.
+    pub evicting: Option<String>,
+    /// Which pods are its own, where they are to be evicted.
+    pub selector: Option<String>,
+    /// An Argo Rollout that is restarted instead of its template being changed.
+    pub restart: bool,
+    /// The workload of the same namespace whose template it uses.
+    pub template_of: Option<WorkloadKey>,
 }
 
 impl Workload {
     /// Reads an object. `None` when it has no name, uid or pod template, or is being deleted.
     pub fn read<K: Rollable>(object: &K, reading: &Reading) -> Option<Self> {
         let meta = object.meta();
-        let template = object.template()?;
-        let spec = template.spec.as_ref()?;
+        // One that uses another's template has none of its own until that has been read.
+        let (empty, empty_spec) = (PodTemplateSpec::default(), PodSpec::default());
+        let template_of = object.template_of();
+        let template = object.template().or(template_of.map(|_| &empty))?;
+        let spec = template.spec.as_ref().or(template_of.map(|_| &empty_spec))?;
         if meta.deletion_timestamp.is_some() {
             return None;
         }
@@ -153,11 +169,18 @@ impl Workload {
             kind: K::WORKLOAD,
             name: meta.name.clone()?,
         };
+        let mut policy = Policy::parse(own, inner, &reading.keys);
+        let options = Options::parse(own, &mut policy.problems);
+        let mut references = References::of(spec);
+        if !options.as_ref().is_some_and(|options| options.by_key) {
+            references.forget_keys();
+        }
+        let evict = options.as_ref().is_some_and(|options| options.evict);
         Some(Self {
             uid: meta.uid.clone()?,
             version: version(meta),
-            policy: Policy::parse(own, inner, &reading.keys),
-            references: References::of(spec),
+            policy,
+            references,
             containers: spec
                 .containers
                 .iter()
@@ -165,7 +188,13 @@ impl Workload {
                 .collect(),
             baseline: annotation(keys::SOURCES).and_then(|text| Baseline::parse(text, &reading.key_id)),
             last_trigger: annotation(keys::LAST_TRIGGER).and_then(|text| serde_json::from_str(text).ok()),
-            live: live(template, &owned),
+            live: Live {
+                restart_at: object
+                    .restart_at()
+                    .filter(|_| owned.restart_at())
+                    .map(ToOwned::to_owned),
+                ..live(template, &owned)
+            },
             template: fingerprint(template),
             template_since: None,
             suspended: object.suspended(),
@@ -185,8 +214,33 @@ impl Workload {
                     .iter()
                     .flatten()
                     .any(|owner| owner.controller == Some(true)),
+            selector: object.selector().filter(|_| evict).and_then(selector),
+            options,
+            evicting: annotation(keys::EVICTING).cloned(),
+            restart: K::WORKLOAD == WorkloadKind::Rollout
+                && (template_of.is_some()
+                    || annotation(keys::ROLLOUT_STRATEGY).is_some_and(|value| value == "restart")),
+            template_of: template_of.and_then(|(kind, name)| {
+                Some(WorkloadKey {
+                    namespace: key.namespace.clone(),
+                    kind: WorkloadKind::parse(kind)?,
+                    name: name.to_owned(),
+                })
+            }),
             key,
         })
+    }
+
+    /// Takes over what the workload whose template it uses has in it.
+    pub fn use_template_of(&mut self, other: &Self) {
+        self.references = other.references.clone();
+        self.containers.clone_from(&other.containers);
+        self.template = other.template;
+    }
+
+    /// Whether it asks for what `what` looks at.
+    pub fn opts(&self, what: impl FnOnce(&Options) -> bool) -> bool {
+        self.options.as_deref().is_some_and(what)
     }
 
     /// The name of the container that gets the variable of a source.
@@ -204,6 +258,11 @@ pub fn version(meta: &ObjectMeta) -> u64 {
         .as_deref()
         .and_then(|text| text.parse().ok())
         .unwrap_or(0)
+}
+
+fn selector(selector: &LabelSelector) -> Option<String> {
+    let selector: kube::core::Selector = selector.clone().try_into().ok()?;
+    Some(selector.to_string())
 }
 
 fn pause_period(value: &str, keys: &Keys) -> Result<std::time::Duration, Problem> {
@@ -239,6 +298,7 @@ fn live(template: &PodTemplateSpec, owned: &Owned) -> Live {
     Live {
         config_hash: annotation(keys::CONFIG_HASH).filter(|_| owned.template_annotation(keys::CONFIG_HASH)),
         last_reloaded_from: annotation(keys::LAST_RELOADED_FROM),
+        restart_at: None,
         last_reloaded_from_ours: owned.template_annotation(keys::LAST_RELOADED_FROM),
         variables,
     }

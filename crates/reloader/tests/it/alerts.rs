@@ -10,7 +10,7 @@ use std::{
 use crate::harness::{AUTO, Bench, workload};
 
 // Answers 500 once, then 200, and passes bodies on.
-fn webhook() -> anyhow::Result<(String, mpsc::Receiver<String>)> {
+pub(crate) fn webhook() -> anyhow::Result<(String, mpsc::Receiver<String>)> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = format!("http://{}/hook", listener.local_addr()?);
     let (sender, bodies) = mpsc::channel();

@@ -4,6 +4,7 @@ mod adoption;
 mod alerts;
 mod annotations;
 mod batch;
+mod beyond;
 mod harness;
 mod restarts;
 mod rights;

@@ -153,3 +153,59 @@ async fn rights_taken_away_and_given_back_lose_nothing() -> anyhow::Result<()> {
     assert_eq!(bench.count("Deployment", "web").await?, 1);
     Ok(())
 }
+
+#[tokio::test]
+async fn names_are_enough_to_watch_by_name() -> anyhow::Result<()> {
+    let bench = Bench::new().await?;
+    bench.config_map("app", "v1").await?;
+    bench.secret("db", "v1").await?;
+    bench.secret("not-ours", "v1").await?;
+    bench.create(workload("Deployment", "web", &[AUTO])).await?;
+    let mut rules = ours();
+    if let Some(rules) = rules.as_array_mut() {
+        // Only these two may be read, beside our own objects.
+        rules[0] = json!({"apiGroups": [""], "resources": ["configmaps", "secrets"],
+            "resourceNames": ["app", "db", "plumbline-reloader-digest-key", "reloader-meta-info"],
+            "verbs": ["get", "list", "watch"]});
+    }
+    let kubeconfig = grant(&bench, rules).await?;
+    let _reloader = bench
+        .start_as(&kubeconfig, &["--debounce=0s", "--watch-by-name"])
+        .await?;
+    bench.adopted("Deployment", "web", &["cm/app", "sec/db"]).await?;
+    let before = bench.template("Deployment", "web").await?;
+    bench.set("Secret", "db", "v2").await?;
+    bench.rolled("Deployment", "web", &before).await?;
+    assert_eq!(bench.count("Deployment", "web").await?, 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_source_of_another_namespace_needs_its_owners_consent() -> anyhow::Result<()> {
+    let bench = Bench::new().await?;
+    let other = Bench::new().await?;
+    other.config_map("ca", "v1").await?;
+    let foreign = format!("cm/{}/ca", other.world.namespace());
+    let names = ("reloader.plumbline.dev/foreign-sources", foreign.as_str());
+    bench.config_map("app", "v1").await?;
+    bench
+        .create(workload("Deployment", "web", &[AUTO, names]))
+        .await?;
+    let both = format!("--namespaces={}", other.world.namespace());
+    let _reloader = bench.start(&["--debounce=0s", &both]).await?;
+    bench.adopted("Deployment", "web", &["cm/app"]).await?;
+    let told = bench.event("web", "NotShared").await?;
+    assert!(told.contains(&foreign) && told.contains("shared-with"), "{told}");
+    let before = bench.template("Deployment", "web").await?;
+    other.set("ConfigMap", "ca", "v2").await?;
+    bench.stays("Deployment", "web", &before).await?;
+    let consent = json!({"metadata": {"annotations":
+        {"reloader.plumbline.dev/shared-with": bench.world.namespace()}}});
+    other.merge("ConfigMap", "ca", consent).await?;
+    bench.adopted("Deployment", "web", &["cm/app", &foreign]).await?;
+    bench.stays("Deployment", "web", &before).await?;
+    other.set("ConfigMap", "ca", "v3").await?;
+    bench.rolled("Deployment", "web", &before).await?;
+    assert_eq!(bench.count("Deployment", "web").await?, 1);
+    Ok(())
+}
