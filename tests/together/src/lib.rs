@@ -1,5 +1,8 @@
 //! Several controllers beside each other, as people run them: a control plane, a Git repository, `plumbline-sync` that applies
-//! it, and whatever else a test starts. The controllers do not know of one another; only these tests know more than one.
+//! it, and whatever else is started. The controllers do not know of one another; only the tests here and the demo know more
+//! than one.
+
+mod unsealer;
 
 use std::fs;
 use std::path::PathBuf;
@@ -13,13 +16,15 @@ use plumbline_testkit::git::Repository;
 use plumbline_testkit::{BUILT_VARIABLE, ControlPlane, Leash, target_dir, wait_for, workspace_dir};
 use serde_json::json;
 
+pub use unsealer::Unsealer;
+
 /// How long anything may take on a machine that is busy compiling.
 pub const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Namespace of the GitRepository and the Kustomization.
-const NAMESPACE: &str = "flux-system";
+/// Namespace of the GitRepository and the Kustomization, as `flux bootstrap` has it.
+pub const NAMESPACE: &str = "flux-system";
 /// Name of both.
-const NAME: &str = "together";
+pub const NAME: &str = "estate";
 
 /// Builds `binaries` of `package`, unless `cargo xtask test` has, and says where the first of them is.
 pub fn program(package: &str, binaries: &[&str]) -> anyhow::Result<PathBuf> {
@@ -70,6 +75,18 @@ impl Estate {
                 .args(["--allow-file-urls", "--health-addr=0", "--metrics-addr=0"]),
         )?;
         Ok(estate)
+    }
+
+    /// Starts `plumbline-reloader` for every namespace.
+    pub fn start_reloader(&self) -> anyhow::Result<()> {
+        let reloader = program("plumbline-reloader", &["plumbline-reloader"])?;
+        let mut command = Command::new(reloader);
+        command
+            .env_clear()
+            .env("POD_NAMESPACE", "kube-system")
+            .arg("--listen-address=0")
+            .arg(format!("--kubeconfig={}", self.plane.kubeconfig().display()));
+        self.plane.start_program("plumbline-reloader", &mut command)
     }
 
     /// An administrator's client.
@@ -124,17 +141,23 @@ impl Estate {
     pub async fn push(&self, message: &str) -> anyhow::Result<()> {
         let commit = self.repository.commit(message)?;
         let client = self.client().await?;
+        self.ask(&client).await?;
+        self.applied(&client, &commit).await
+    }
+
+    /// Asks for a look at the repository now, as `flux reconcile source git` and webhooks do.
+    pub async fn ask(&self, client: &Client) -> anyhow::Result<()> {
         let now = k8s_openapi::jiff::Timestamp::now().to_string();
         let asked = json!({"metadata": {"annotations": {"reconcile.fluxcd.io/requestedAt": now}}});
-        api(&client, "source.toolkit.fluxcd.io", "GitRepository")
+        git_repositories(client)
             .patch(NAME, &PatchParams::default(), &Patch::Merge(&asked))
             .await?;
-        self.applied(&client, &commit).await
+        Ok(())
     }
 
     /// Waits until `commit` is applied.
     pub async fn applied(&self, client: &Client, commit: &str) -> anyhow::Result<()> {
-        let kustomizations = api(client, "kustomize.toolkit.fluxcd.io", "Kustomization");
+        let kustomizations = kustomizations(client);
         wait_for("the commit to be applied", PATIENCE, async || {
             self.plane.check_alive().map_err(|error| format!("{error:#}"))?;
             let found = kustomizations
@@ -149,6 +172,15 @@ impl Estate {
         })
         .await
     }
+}
+
+/// The Kustomizations of [`NAMESPACE`].
+pub fn kustomizations(client: &Client) -> Api<DynamicObject> {
+    api(client, "kustomize.toolkit.fluxcd.io", "Kustomization")
+}
+
+fn git_repositories(client: &Client) -> Api<DynamicObject> {
+    api(client, "source.toolkit.fluxcd.io", "GitRepository")
 }
 
 fn api(client: &Client, group: &str, kind: &str) -> Api<DynamicObject> {

@@ -1,104 +1,22 @@
 //! The walk that everybody makes: a Secret is sealed, committed, applied by the syncer and opened by the unsealer.
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail the test")]
 
-use std::io::Write as _;
-use std::path::Path;
-use std::process::{Command, Stdio};
-
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use plumbline_testkit::wait_for;
-use plumbline_together::{Estate, PATIENCE, program};
-
-/// What `kubeseal` makes of `input`.
-fn kubeseal(program: &Path, arguments: &[&str], input: &str) -> String {
-    let mut child = Command::new(program)
-        .env_clear()
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8(output.stdout).unwrap()
-}
-
-/// Starts the unsealer for every namespace; where its API listens.
-fn start_unsealer(estate: &Estate, unsealer: &Path) -> String {
-    let port = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
-    let listen = format!("127.0.0.1:{port}");
-    let mut command = Command::new(unsealer);
-    command
-        .env_clear()
-        .env("POD_NAMESPACE", "kube-system")
-        .args(["--key-size=2048", "--listen-metrics-addr=0"])
-        .args(["--listen-addr", &listen])
-        .arg("--kubeconfig")
-        .arg(estate.plane.kubeconfig());
-    estate
-        .plane
-        .start_program("plumbline-unsealer", &mut command)
-        .unwrap();
-    listen
-}
+use plumbline_together::{Estate, PATIENCE, Unsealer};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sealed_secret_in_git_becomes_a_secret_and_goes_with_its_file() {
-    let binaries = ["plumbline-unsealer", "kubeseal"];
-    let unsealer = program("plumbline-sealed-secrets", &binaries).unwrap();
-    let seal = unsealer.with_file_name("kubeseal");
     let estate = tokio::task::spawn_blocking(Estate::start).await.unwrap().unwrap();
-    estate.install_crds(Command::new(&unsealer).arg("crd")).unwrap();
-    let listen = start_unsealer(&estate, &unsealer);
-    let url = format!("http://{listen}/v1/cert.pem");
+    let unsealer = Unsealer::start(&estate).await.unwrap();
     let client = estate.client().await.unwrap();
-    wait_for("the certificate", PATIENCE, async || {
-        let fetched = Command::new(&seal)
-            .env_clear()
-            .args(["--fetch-cert", "--cert", &url])
-            .output();
-        match fetched {
-            Ok(output) if output.status.success() => Ok(()),
-            other => Err(format!("{other:?}")),
-        }
-    })
-    .await
-    .unwrap();
 
-    // kubectl create secret generic … --dry-run=client -o yaml | kubeseal -o yaml > sealed.yaml
-    let secret = estate
-        .kubectl(
-            &[
-                "--namespace=default",
-                "create",
-                "secret",
-                "generic",
-                "login",
-                "--from-literal=user=admin",
-                "--from-literal=password=s3cret",
-                "--dry-run=client",
-                "-o",
-                "yaml",
-            ],
-            "",
-        )
-        .unwrap();
-    let sealed = kubeseal(
-        &seal,
-        &["-o", "yaml", "--namespace=default", "--cert", &url],
-        &secret,
-    );
+    let seal = |password| {
+        let literals = ["user=admin", password];
+        unsealer.seal(&estate, "default", "login", &literals).unwrap()
+    };
+    let sealed = seal("password=s3cret");
     assert!(!sealed.contains("s3cret") && sealed.contains("kind: SealedSecret"));
 
     estate.repository.write("sealed.yaml", &sealed).unwrap();
@@ -122,14 +40,10 @@ async fn a_sealed_secret_in_git_becomes_a_secret_and_goes_with_its_file() {
     assert_eq!(data["password"].0, b"s3cret");
 
     // An edit of the file is an edit of the Secret.
-    let changed = secret.replace("czNjcmV0", "bmV4dA==");
-    assert_ne!(changed, secret);
-    let sealed = kubeseal(
-        &seal,
-        &["-o", "yaml", "--namespace=default", "--cert", &url],
-        &changed,
-    );
-    estate.repository.write("sealed.yaml", &sealed).unwrap();
+    estate
+        .repository
+        .write("sealed.yaml", seal("password=next"))
+        .unwrap();
     estate.push("Another password").await.unwrap();
     wait_for("the new password", PATIENCE, async || {
         let found = secrets.get("login").await.map_err(|error| error.to_string())?;
