@@ -2,10 +2,20 @@
 
 use std::path::{Path, PathBuf};
 
-/// The root of the workspace.
+/// The root of the workspace: of the package that cargo runs now, if it does. Where this crate was compiled may be
+/// another checkout, because cargo takes two with one target directory for the same.
 pub fn workspace() -> PathBuf {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.ancestors().nth(2).unwrap_or(here).to_owned()
+    let running = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    let of_running = running.as_deref().and_then(|package| {
+        package
+            .ancestors()
+            .find(|dir| dir.join("Cargo.lock").is_file())
+            .map(Path::to_owned)
+    });
+    of_running.unwrap_or_else(|| {
+        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        here.ancestors().nth(2).unwrap_or(here).to_owned()
+    })
 }
 
 /// Cargo's target directory: `CARGO_TARGET_DIR`, else the one the running program was built into, else `target`.

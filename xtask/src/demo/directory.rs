@@ -20,10 +20,10 @@ use super::{
 const SETTLE: Duration = Duration::from_secs(5);
 
 pub(crate) async fn tell(stage: &Stage, timeline: &mut Timeline, dir: &Path) -> anyhow::Result<()> {
-    copy(dir, stage.repository.work_tree())?;
-    let commit = stage.repository.commit("Manifests")?;
+    copy(dir, stage.estate.repository.work_tree())?;
+    let commit = stage.estate.repository.commit("Manifests")?;
     let since = timeline.action(&format!("git commit {}: {}", short(&commit), dir.display()));
-    stage.follow_repository()?;
+    stage.estate.follow_repository()?;
     let (status, ready, reached) = settled(stage, &commit).await?;
     let took = reached - since;
     let entries = status["inventory"]["entries"]

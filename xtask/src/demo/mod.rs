@@ -1,6 +1,7 @@
 //! `cargo xtask demo`: what Plumbline does, live, on a real control plane. Fails if any of it does not happen.
 
 mod directory;
+mod rollouts;
 mod shop;
 mod stage;
 mod timeline;
@@ -32,11 +33,12 @@ pub(crate) fn run(sh: &Shell, args: &Args) -> anyhow::Result<()> {
         bail!("{} is not a directory", dir.display());
     }
     let mut timeline = Timeline::start();
-    timeline.note("building plumbline-sync");
-    let build = cmd!(sh, "cargo build --package plumbline-sync --bin plumbline-sync");
+    timeline.note("building the controllers and kubeseal");
+    let packages = ["sync", "reloader", "sealed-secrets"].map(|name| format!("--package=plumbline-{name}"));
+    let build = cmd!(sh, "cargo build {packages...} --bins");
     let status = Leash::new()?.run(&mut build.quiet().into())?;
     if !status.success() {
-        bail!("plumbline-sync does not build: see above");
+        bail!("the controllers do not build: see above");
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

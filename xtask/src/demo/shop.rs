@@ -11,18 +11,17 @@ use kube::Api;
 use plumbline_testkit::wait_for;
 
 use super::{
-    stage::{PATIENCE, Stage, short},
+    rollouts,
+    stage::{CONTROLLERS, PATIENCE, Stage, short},
     timeline::Timeline,
 };
 
 /// For so long nothing may be asked of the API server when nothing changes.
 const IDLE: Duration = Duration::from_secs(5);
-/// What the syncer calls itself.
-const USER_AGENT: &str = "plumbline-sync";
 
 pub(crate) async fn tell(stage: &Stage, timeline: &mut Timeline) -> anyhow::Result<()> {
     create(stage, timeline).await?;
-    edit(stage, timeline).await?;
+    rollouts::tell(stage, timeline).await?;
     remove(stage, timeline).await?;
     drift(stage, timeline).await?;
     break_and_mend(stage, timeline).await?;
@@ -30,7 +29,7 @@ pub(crate) async fn tell(stage: &Stage, timeline: &mut Timeline) -> anyhow::Resu
 }
 
 async fn create(stage: &Stage, timeline: &mut Timeline) -> anyhow::Result<()> {
-    let repository = &stage.repository;
+    let repository = &stage.estate.repository;
     repository.write("namespace.yaml", include_str!("shop/namespace.yaml"))?;
     repository.write("web.yaml", include_str!("shop/web.yaml"))?;
     repository.write("service.yaml", include_str!("shop/service.yaml"))?;
@@ -39,7 +38,7 @@ async fn create(stage: &Stage, timeline: &mut Timeline) -> anyhow::Result<()> {
         "git commit {}: a Namespace, a ConfigMap, a Deployment, a Service",
         short(&commit)
     ));
-    stage.follow_repository()?;
+    stage.estate.follow_repository()?;
     let (_, ready) = stage.attempted(&commit).await?;
     ensure!(
         ready["status"] == "True",
@@ -53,29 +52,11 @@ async fn create(stage: &Stage, timeline: &mut Timeline) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn edit(stage: &Stage, timeline: &mut Timeline) -> anyhow::Result<()> {
-    let edited = include_str!("shop/web.yaml").replace("greeting: hello", "greeting: good morning");
-    stage.repository.write("web.yaml", edited)?;
-    let commit = stage.repository.commit("Another greeting")?;
-    let since = timeline.action(&format!("git commit {}: another greeting", short(&commit)));
-    stage.push().await?;
-    wait_for("the new greeting", PATIENCE, async || {
-        let map = maps(stage).get("web").await.map_err(|error| error.to_string())?;
-        match map.data.as_ref().and_then(|data| data.get("greeting")) {
-            Some(text) if text == "good morning" => Ok(()),
-            other => Err(format!("{other:?}")),
-        }
-    })
-    .await?;
-    timeline.effect("the ConfigMap has it", since);
-    stage.attempted(&commit).await.map(drop)
-}
-
 async fn remove(stage: &Stage, timeline: &mut Timeline) -> anyhow::Result<()> {
-    stage.repository.remove("service.yaml")?;
-    let commit = stage.repository.commit("No Service")?;
+    stage.estate.repository.remove("service.yaml")?;
+    let commit = stage.estate.repository.commit("No Service")?;
     let since = timeline.action(&format!("git commit {}: service.yaml removed", short(&commit)));
-    stage.push().await?;
+    stage.estate.ask(&stage.client).await?;
     wait_for("the Service to go", PATIENCE, async || {
         match services(stage).get_opt("web").await {
             Ok(None) => Ok(()),
@@ -123,7 +104,9 @@ async fn drift(stage: &Stage, timeline: &mut Timeline) -> anyhow::Result<()> {
 
     let old = maps(stage).get("web").await?.metadata.uid;
     let since = timeline.action("kubectl delete configmap web, past Git");
-    stage.kubectl(&["-n", "shop", "delete", "configmap", "web"], "")?;
+    stage
+        .estate
+        .kubectl(&["-n", "shop", "delete", "configmap", "web"], "")?;
     wait_for("the ConfigMap to come back", PATIENCE, async || {
         match maps(stage).get_opt("web").await {
             Ok(Some(map)) if map.metadata.uid != old => Ok(()),
@@ -138,14 +121,15 @@ async fn drift(stage: &Stage, timeline: &mut Timeline) -> anyhow::Result<()> {
 
 async fn break_and_mend(stage: &Stage, timeline: &mut Timeline) -> anyhow::Result<()> {
     stage
+        .estate
         .repository
         .write("broken.yaml", include_str!("shop/broken.yaml"))?;
-    let commit = stage.repository.commit("Broken")?;
+    let commit = stage.estate.repository.commit("Broken")?;
     let since = timeline.action(&format!(
         "git commit {}: one bad object, one good",
         short(&commit)
     ));
-    stage.push().await?;
+    stage.estate.ask(&stage.client).await?;
     let (_, ready) = stage.attempted(&commit).await?;
     let message = ready["message"].as_str().unwrap_or_default();
     ensure!(
@@ -163,10 +147,10 @@ async fn break_and_mend(stage: &Stage, timeline: &mut Timeline) -> anyhow::Resul
     timeline.effect("the bad one is reported, the good one applied", since);
     Timeline::quote(message);
 
-    stage.repository.remove("broken.yaml")?;
-    let commit = stage.repository.commit("Mended")?;
+    stage.estate.repository.remove("broken.yaml")?;
+    let commit = stage.estate.repository.commit("Mended")?;
     let since = timeline.action(&format!("git commit {}: the file removed again", short(&commit)));
-    stage.push().await?;
+    stage.estate.ask(&stage.client).await?;
     let (_, ready) = stage.attempted(&commit).await?;
     ensure!(
         ready["status"] == "True",
@@ -180,29 +164,33 @@ async fn break_and_mend(stage: &Stage, timeline: &mut Timeline) -> anyhow::Resul
 async fn idle(stage: &Stage, timeline: &mut Timeline) -> anyhow::Result<()> {
     // What was still on its way, such as Events.
     tokio::time::sleep(Duration::from_secs(2)).await;
-    let all = stage.plane.audit_log();
-    ensure!(
-        all.requests(USER_AGENT)?.count() > 0,
-        "no request of {USER_AGENT} is in the audit log"
-    );
+    let all = stage.estate.plane.audit_log();
+    for name in CONTROLLERS {
+        ensure!(
+            all.requests(name)?.count() > 0,
+            "no request of {name} is in the audit log"
+        );
+    }
     let log = all.since_now()?;
     let since = timeline.action("nothing changes");
     tokio::time::sleep(IDLE).await;
-    let asked = log.requests(USER_AGENT)?.without_watches_and_leases();
-    ensure!(
-        asked.count() == 0,
-        "requests while nothing changed: {:?}",
-        asked.by_verb_and_resource()
-    );
-    timeline.effect("not one request to the API server", since);
+    for name in CONTROLLERS {
+        let asked = log.requests(name)?.without_watches_and_leases();
+        ensure!(
+            asked.count() == 0,
+            "requests of {name} while nothing changed: {:?}",
+            asked.by_verb_and_resource()
+        );
+    }
+    timeline.effect("not one request to the API server, of any of the three", since);
     Ok(())
 }
 
-fn maps(stage: &Stage) -> Api<ConfigMap> {
+pub(super) fn maps(stage: &Stage) -> Api<ConfigMap> {
     Api::namespaced(stage.client.clone(), "shop")
 }
 
-fn deployments(stage: &Stage) -> Api<Deployment> {
+pub(super) fn deployments(stage: &Stage) -> Api<Deployment> {
     Api::namespaced(stage.client.clone(), "shop")
 }
 
