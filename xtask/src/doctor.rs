@@ -85,6 +85,13 @@ const TOOLS: &[Tool] = &[
         remedy: "apt-get install openssh-server",
     },
     Tool {
+        name: "gpg",
+        candidates: &[("gpg", &["--version"])],
+        need: Need::Always,
+        purpose: "the tests of signed commits",
+        remedy: "apt-get install gnupg",
+    },
+    Tool {
         name: "ps",
         candidates: &[("ps", &["--version"]), ("ps", &["-p", "1"])],
         need: Need::Always,

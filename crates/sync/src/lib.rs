@@ -23,6 +23,7 @@ pub mod prune;
 pub mod reconcile;
 pub mod report;
 pub mod run;
+pub mod signature;
 pub mod source;
 pub mod status;
 mod tell;

@@ -2,7 +2,7 @@
 
 use std::{io::BufRead, num::NonZeroU32, sync::atomic::AtomicBool};
 
-use gix_hash::Kind;
+use gix_hash::{Kind, ObjectId};
 use gix_object::FindExt;
 use gix_protocol::fetch::{
     Arguments, Context, Negotiate, Options, Response, Shallow, Tags,
@@ -11,7 +11,7 @@ use gix_protocol::fetch::{
 use gix_utils::progress::{Discard, DynNestedProgress};
 
 use super::{
-    CommitId, GitError,
+    CommitId, GitError, Resolved,
     generation::{Generation, OBJECT_LIMIT},
     transport::{Answer, Session, agent, chain},
 };
@@ -36,8 +36,9 @@ pub(super) fn object_format(session: &Session) -> Result<Kind, GitError> {
 pub(super) fn fetch_into(
     generation: &Generation,
     mut session: Session,
-    commit: CommitId,
+    resolved: &Resolved,
 ) -> Result<(), GitError> {
+    let commit = resolved.commit;
     let url = session.guard.url().to_string();
     generation.prune_shallow()?;
     let filter = session.can_filter();
@@ -46,7 +47,7 @@ pub(super) fn fetch_into(
     }
     session.guard.expect(Answer::Objects);
     let mut negotiate = OneRound {
-        want: commit,
+        want: [Some(commit.0), resolved.tag.map(|tag| tag.0)],
         haves: generation.tips(),
         filter,
     };
@@ -139,7 +140,7 @@ fn verify(generation: &Generation, commit: CommitId) -> Result<(), String> {
 
 /// One want, all haves, done: the server answers with the pack at once.
 struct OneRound {
-    want: CommitId,
+    want: [Option<ObjectId>; 2],
     haves: Vec<CommitId>,
     filter: bool,
 }
@@ -155,7 +156,9 @@ impl Negotiate for OneRound {
         if self.filter {
             arguments.filter(&format!("blob:limit={BLOB_FILTER}"));
         }
-        arguments.want(self.want.0);
+        for want in self.want.iter().flatten() {
+            arguments.want(want);
+        }
         true
     }
 

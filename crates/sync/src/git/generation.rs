@@ -24,7 +24,7 @@ use gix_object::{Exists, FindHeader};
 use gix_odb::store::init::{Options, Slots};
 use gix_pack::cache::lru::MemoryCappedHashmap;
 
-use super::{CommitId, GitError};
+use super::{CommitId, GitError, TagId};
 
 /// So many commits are remembered as complete: enough for several branches of one repository.
 const TIPS: usize = 16;
@@ -114,10 +114,19 @@ impl Generation {
 
     /// Whether the commit is there; all it holds is there too then, because packs arrive whole.
     pub(super) fn contains(&self, commit: CommitId) -> bool {
+        self.has(commit.0, gix_object::Kind::Commit)
+    }
+
+    /// Whether the tag object is there.
+    pub(super) fn contains_tag(&self, tag: TagId) -> bool {
+        self.has(tag.0, gix_object::Kind::Tag)
+    }
+
+    fn has(&self, id: gix_hash::ObjectId, kind: gix_object::Kind) -> bool {
         let handle = self.store.to_cache_arc();
-        commit.0.kind() == self.kind
-            && handle.exists(&commit.0)
-            && matches!(FindHeader::try_header(&handle, &commit.0), Ok(Some(header)) if header.kind == gix_object::Kind::Commit)
+        id.kind() == self.kind
+            && handle.exists(&id)
+            && matches!(FindHeader::try_header(&handle, &id), Ok(Some(header)) if header.kind == kind)
     }
 
     pub(super) fn pack_count(&self) -> usize {

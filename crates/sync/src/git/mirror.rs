@@ -13,9 +13,10 @@ use std::{
 };
 
 use super::{
-    CommitId, GitError, Reference, Remote, Resolved, Snapshot,
+    CommitId, GitError, Reference, Remote, Resolved, Signed, Snapshot, Tag, TagId,
     fetch::{fetch_into, object_format},
     generation::{Generation, PACKS, remove},
+    signed,
     transport::{Guard, Session},
 };
 
@@ -204,12 +205,11 @@ impl Mirror {
 
     /// Makes sure that the commit is here. No request if it is.
     pub fn fetch(&self, resolved: &Resolved) -> Result<(), GitError> {
-        let commit = resolved.commit;
-        if self.contains(commit) {
+        if self.has(resolved) {
             return Ok(());
         }
         let _writer = self.shared.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.contains(commit) {
+        if self.has(resolved) {
             return Ok(());
         }
         let guard = self.guard();
@@ -220,7 +220,7 @@ impl Mirror {
                 !current.is_damaged() && current.kind == kind && current.pack_count() < PACKS
             });
         if let Some(current) = usable {
-            match fetch_into(&current, session, commit) {
+            match fetch_into(&current, session, resolved) {
                 Ok(()) => return Ok(()),
                 // What we said we have may not be what the server thinks we have: ask for everything, once.
                 Err(error @ (GitError::Protocol { .. } | GitError::Corrupt(_))) => {
@@ -229,15 +229,20 @@ impl Mirror {
                 Err(error) => return Err(error),
             }
             let session = Session::connect(&self.remote, guard)?;
-            return self.fetch_anew(session, kind, commit);
+            return self.fetch_anew(session, kind, resolved);
         }
-        self.fetch_anew(session, kind, commit)
+        self.fetch_anew(session, kind, resolved)
     }
 
-    fn fetch_anew(&self, session: Session, kind: gix_hash::Kind, commit: CommitId) -> Result<(), GitError> {
+    fn fetch_anew(
+        &self,
+        session: Session,
+        kind: gix_hash::Kind,
+        resolved: &Resolved,
+    ) -> Result<(), GitError> {
         let number = self.shared.current().as_ref().map_or(0, |current| current.number) + 1;
         let new = Generation::create(&self.shared.directory, number, kind)?;
-        if let Err(error) = fetch_into(&new, session, commit) {
+        if let Err(error) = fetch_into(&new, session, resolved) {
             new.retire();
             return Err(error);
         }
@@ -252,13 +257,32 @@ impl Mirror {
         self.shared.holding(commit).is_some()
     }
 
+    /// Whether the commit and the tag that led to it are here.
+    fn has(&self, resolved: &Resolved) -> bool {
+        self.shared
+            .holding(resolved.commit)
+            .is_some_and(|current| resolved.tag.is_none_or(|tag| current.contains_tag(tag)))
+    }
+
+    /// What is signed of a commit that was fetched.
+    pub fn signed_commit(&self, commit: CommitId) -> Result<Signed, GitError> {
+        signed::commit(&*self.fetched(commit)?, commit)
+    }
+
+    /// The tag object that led to the commit, which was fetched with it.
+    pub fn tag(&self, commit: CommitId, tag: TagId) -> Result<Tag, GitError> {
+        signed::tag(&*self.fetched(commit)?, tag)
+    }
+
+    fn fetched(&self, commit: CommitId) -> Result<Arc<Generation>, GitError> {
+        self.shared
+            .holding(commit)
+            .ok_or_else(|| GitError::Corrupt(format!("commit '{commit}' is not in it")))
+    }
+
     /// A view of the commit that stays readable whatever happens to the mirror. The commit must have been fetched.
     pub fn snapshot(&self, commit: CommitId) -> Result<Snapshot, GitError> {
-        let generation = self
-            .shared
-            .holding(commit)
-            .ok_or_else(|| GitError::Corrupt(format!("commit '{commit}' is not in it")))?;
-        Snapshot::new(generation, Arc::clone(&self.shared), commit)
+        Snapshot::new(self.fetched(commit)?, Arc::clone(&self.shared), commit)
     }
 
     fn guard(&self) -> Arc<Guard> {

@@ -20,6 +20,7 @@ mod path;
 mod reference;
 mod remote;
 mod revision;
+mod signed;
 mod snapshot;
 mod submodules;
 mod transport;
@@ -34,7 +35,8 @@ pub use self::{
     path::RepoPath,
     reference::{Reference, ReferenceSpec, Resolved},
     remote::{Credentials, DEFAULT_TIMEOUT, FileUrls, Proxy, Remote, RemoteUrl, Scheme, Secret, Tls},
-    revision::{BlobId, CommitId, Revision, TreeId},
+    revision::{BlobId, CommitId, Revision, TagId, TreeId},
+    signed::{Signed, Tag},
     snapshot::{Part, Snapshot},
     submodules::Submodule,
 };

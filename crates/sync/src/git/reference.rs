@@ -2,7 +2,7 @@
 
 use semver::Version;
 
-use super::{CommitId, Constraint, GitError, RemoteUrl, Revision};
+use super::{CommitId, Constraint, GitError, RemoteUrl, Revision, TagId};
 
 /// Flux's default branch.
 const DEFAULT_BRANCH: &str = "master";
@@ -93,23 +93,28 @@ impl Reference {
 
     /// Chooses among the listed references.
     pub(super) fn select(&self, listed: &[ListedRef]) -> Option<Resolved> {
-        let exact = |full: &str| listed.iter().find(|one| one.name == full).map(|one| one.commit);
-        let resolved = |name: &str, commit| Some(Resolved::new(Some(name.to_owned()), commit));
+        let exact = |full: &str| listed.iter().find(|one| one.name == full);
+        let resolved = |name: &str, one: &ListedRef| {
+            Some(Resolved {
+                tag: one.tag,
+                ..Resolved::new(Some(name.to_owned()), one.commit)
+            })
+        };
         match self {
             Self::Branch(branch) => resolved(branch, exact(&format!("refs/heads/{branch}"))?),
             Self::Tag(tag) => resolved(tag, exact(&format!("refs/tags/{tag}"))?),
             Self::Name(name) => resolved(name, exact(name)?),
             Self::Commit { commit, branch } => Some(Resolved::new(branch.clone(), *commit)),
             Self::Semver(range) => {
-                let (_, tag, commit) = listed
+                let (_, tag, one) = listed
                     .iter()
                     .filter_map(|one| {
                         let tag = one.name.strip_prefix("refs/tags/")?;
                         let version = Version::parse(tag.strip_prefix('v').unwrap_or(tag)).ok()?;
-                        range.matches(&version).then_some((version, tag, one.commit))
+                        range.matches(&version).then_some((version, tag, one))
                     })
                     .max_by(|(a, tag_a, _), (b, tag_b, _)| a.cmp(b).then_with(|| tag_a.cmp(tag_b)))?;
-                resolved(tag, commit)
+                resolved(tag, one)
             }
         }
     }
@@ -166,6 +171,8 @@ pub(super) struct ListedRef {
     pub(super) name: String,
     /// What it points to in the end.
     pub(super) commit: CommitId,
+    /// The tag object that it points to first.
+    pub(super) tag: Option<TagId>,
 }
 
 /// What a reference stands for right now.
@@ -175,13 +182,27 @@ pub struct Resolved {
     pub revision: Revision,
     /// The commit in it.
     pub commit: CommitId,
+    /// The tag object, if an annotated tag led to the commit.
+    pub tag: Option<TagId>,
 }
 
 impl Resolved {
-    fn new(reference: Option<String>, commit: CommitId) -> Self {
+    pub(super) const fn new(reference: Option<String>, commit: CommitId) -> Self {
         Self {
             revision: Revision::new(reference, commit),
             commit,
+            tag: None,
+        }
+    }
+}
+
+/// A commit that was found before, by the revision that a status prints.
+impl From<Revision> for Resolved {
+    fn from(revision: Revision) -> Self {
+        Self {
+            commit: revision.commit(),
+            revision,
+            tag: None,
         }
     }
 }

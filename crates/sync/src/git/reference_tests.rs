@@ -9,6 +9,7 @@ fn listed(refs: &[(&str, &str)]) -> Vec<ListedRef> {
         .map(|(name, id)| ListedRef {
             name: (*name).to_owned(),
             commit: id.parse().unwrap(),
+            tag: None,
         })
         .collect()
 }

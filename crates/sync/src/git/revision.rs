@@ -41,6 +41,11 @@ object_id!(
     BlobId
 );
 
+object_id!(
+    /// Names a tag object: what an annotated or signed tag is, besides the commit it leads to.
+    TagId
+);
+
 impl BlobId {
     /// The raw hash, for maps on disk.
     pub fn as_bytes(&self) -> &[u8] {

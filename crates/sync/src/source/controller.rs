@@ -31,12 +31,13 @@ use super::{
     Artifact, SourceKey, Sources,
     error::FetchError,
     fetch::{Included, Look},
-    report, settings,
+    report,
+    settings::{self, Settings},
 };
 use crate::{
     api::{GitRepository, GitRepositoryInclude, GitRepositoryStatus, REQUESTED_AT},
     cluster::fields::MANAGER,
-    git::{FileUrls, Mirrors, Remote},
+    git::{FileUrls, Mirrors},
     metrics::Metrics,
     status,
 };
@@ -76,7 +77,7 @@ pub struct Memory {
     requested: Option<String>,
     due: Option<Instant>,
     failures: u32,
-    remote: Option<Remote>,
+    settings: Option<Settings>,
     status: Option<GitRepositoryStatus>,
     /// Digests of the included artifacts that were last looked at.
     includes: Vec<Option<String>>,
@@ -185,7 +186,7 @@ async fn reconcile(object: Arc<GitRepository>, context: Arc<Context>) -> Result<
     let spec_changed = memory.generation != generation;
     let asked = requested.is_some() && requested != memory.requested;
     if spec_changed || (asked && status.last_handled_reconcile_at != requested) {
-        memory.remote = None;
+        memory.settings = None;
     }
     if spec_changed
         && context
@@ -231,7 +232,7 @@ async fn reconcile(object: Arc<GitRepository>, context: Arc<Context>) -> Result<
         Err(error) => {
             memory.failures += 1;
             // Credentials may have been renewed: read the Secret again.
-            memory.remote = None;
+            memory.settings = None;
             (
                 report::failed(&status, error, about),
                 RETRY.delay(memory.failures).min(interval),
@@ -296,11 +297,14 @@ async fn prepare(
     memory: &mut Memory,
     context: &Context,
 ) -> Result<Look, FetchError> {
-    let remote = if let Some(remote) = &memory.remote {
-        remote.clone()
+    // Who is trusted is asked at every look: a key that was taken out must not count any longer.
+    let settings = if let Some(settings) = &memory.settings
+        && settings.verification.is_none()
+    {
+        settings.clone()
     } else {
-        let remote = settings::remote(&context.client, &key.0, &object.spec, context.file_urls).await?;
-        memory.remote.insert(remote).clone()
+        let settings = settings::read(&context.client, &key.0, &object.spec, context.file_urls).await?;
+        memory.settings.insert(settings).clone()
     };
     let mut includes = Vec::new();
     for include in &object.spec.include {
@@ -330,7 +334,7 @@ async fn prepare(
     }
     Ok(Look {
         mirrors: context.mirrors.clone(),
-        remote,
+        settings,
         file_urls: context.file_urls,
         key: key.clone(),
         spec: object.spec.clone(),

@@ -2,6 +2,8 @@
 
 use crate::git::GitError;
 
+/// The condition type that tells whether signatures are as spec.verify demands.
+pub(super) const VERIFIED: &str = "SourceVerified";
 /// Reason of includes that lead back to where they start.
 pub(super) const CIRCLE: &str = "IncludeCircle";
 
@@ -30,6 +32,12 @@ pub(super) enum FetchError {
         /// Flux's reason.
         reason: &'static str,
     },
+    /// It is not signed as spec.verify demands.
+    #[error("{0}")]
+    Verification(String),
+    /// The keys of spec.verify cannot be used.
+    #[error("the Secret {0:?} of spec.verify.secretRef cannot be used: {1}")]
+    Keys(String, crate::signature::KeysError),
     /// A feature that is not there yet.
     #[error("{field} is not supported yet: remove it{hint}")]
     Unsupported {
@@ -53,7 +61,18 @@ impl FetchError {
             ),
             Self::Field(_) | Self::Unsupported { .. } => true,
             Self::Include { reason, .. } => *reason == CIRCLE,
-            Self::SecretMissing(..) | Self::SecretUnreadable(..) => false,
+            Self::SecretMissing(..) | Self::SecretUnreadable(..) | Self::Verification(_) | Self::Keys(..) => {
+                false
+            }
+        }
+    }
+
+    /// The condition that says so, beside Ready: its type, and its status.
+    pub(super) const fn condition(&self) -> (&'static str, &'static str) {
+        match self {
+            Self::Include { .. } => ("IncludeUnavailable", "True"),
+            Self::Verification(_) | Self::Keys(..) => (VERIFIED, "False"),
+            _ => ("FetchFailed", "True"),
         }
     }
 
@@ -73,6 +92,7 @@ impl FetchError {
             Self::Git(GitError::Storage { .. }) => "StatOperationFailed",
             Self::Git(_) => "GitOperationFailed",
             Self::Include { reason, .. } => reason,
+            Self::Verification(_) | Self::Keys(..) => "VerificationError",
             Self::Field(_) => "InvalidField",
             Self::Unsupported { .. } => "UnsupportedField",
         }

@@ -8,12 +8,14 @@ use sha2::{Digest as _, Sha256};
 use super::{
     Artifact, SourceKey,
     error::{CIRCLE, FetchError},
+    settings::Settings,
+    verify::Mode,
 };
 use crate::{
     api::{self, GitRepositoryInclude, GitRepositorySpec},
     git::{
-        FileUrls, GitError, IgnoreRules, Mirrors, Part, Reference, ReferenceSpec, Remote, RepoPath, Resolved,
-        Revision, Snapshot,
+        FileUrls, GitError, IgnoreRules, Mirror, Mirrors, Part, Reference, ReferenceSpec, Remote, RepoPath,
+        Resolved, Revision, Snapshot,
     },
 };
 
@@ -32,7 +34,7 @@ pub(super) struct Included {
 /// What a look needs.
 pub(super) struct Look {
     pub(super) mirrors: Mirrors,
-    pub(super) remote: Remote,
+    pub(super) settings: Settings,
     pub(super) file_urls: FileUrls,
     pub(super) key: SourceKey,
     pub(super) spec: GitRepositorySpec,
@@ -51,7 +53,7 @@ impl Look {
     /// Asks for the revision and fetches it unless it is `known` already.
     pub(super) fn fetch(&self, known: Option<Arc<Artifact>>) -> Result<Arc<Artifact>, FetchError> {
         let reference = self.reference()?;
-        let mirror = self.mirrors.open(self.remote.clone())?;
+        let mirror = self.mirrors.open(self.settings.remote.clone())?;
         let begun = Instant::now();
         let resolved = mirror.resolve(&reference)?;
         if let Some(known) = known
@@ -61,28 +63,45 @@ impl Look {
             return Ok(known);
         }
         mirror.fetch(&resolved)?;
-        self.assemble(&resolved, Network::Used, begun).map(Arc::new)
+        let verified = self.verify(&mirror, &resolved)?;
+        self.assemble(&resolved, verified, Network::Used, begun)
+            .map(Arc::new)
     }
 
     /// The revision that the status names, if the mirror still has it: what was applied before a restart goes on being
     /// applied while the repository is out of reach.
     pub(super) fn recall(&self, described: &api::Artifact) -> Result<Option<Arc<Artifact>>, FetchError> {
         let revision: Revision = described.revision.parse()?;
-        let resolved = Resolved {
-            commit: revision.commit(),
-            revision,
-        };
-        let mirror = self.mirrors.open(self.remote.clone())?;
+        let resolved = Resolved::from(revision);
+        let mirror = self.mirrors.open(self.settings.remote.clone())?;
         if !mirror.contains(resolved.commit) {
             return Ok(None);
         }
-        let artifact = self.assemble(&resolved, Network::Unused, Instant::now())?;
+        // Not known which tag led here: the server has to be asked.
+        if self
+            .settings
+            .verification
+            .as_ref()
+            .is_some_and(|wanted| wanted.mode != Mode::Head)
+        {
+            return Ok(None);
+        }
+        let verified = self.verify(&mirror, &resolved)?;
+        let artifact = self.assemble(&resolved, verified, Network::Unused, Instant::now())?;
         Ok(Some(Arc::new(artifact)))
+    }
+
+    fn verify(&self, mirror: &Mirror, resolved: &Resolved) -> Result<Option<String>, FetchError> {
+        let Some(wanted) = &self.settings.verification else {
+            return Ok(None);
+        };
+        wanted.check(mirror, resolved, self.now).map(Some)
     }
 
     fn assemble(
         &self,
         resolved: &Resolved,
+        verified: Option<String>,
         network: Network,
         begun: Instant,
     ) -> Result<Artifact, FetchError> {
@@ -92,7 +111,7 @@ impl Look {
             .iter()
             .map(|path| RepoPath::parse(path))
             .collect::<Result<Vec<_>, _>>()?;
-        let mirror = self.mirrors.open(self.remote.clone())?;
+        let mirror = self.mirrors.open(self.settings.remote.clone())?;
         let mut snapshot = mirror.snapshot(resolved.commit)?;
         if self.spec.recurse_submodules == Some(true) {
             let mut submodules = Submodules {
@@ -101,7 +120,8 @@ impl Look {
                 begun,
                 count: 0,
             };
-            snapshot = submodules.put_into(snapshot, &self.remote, &RepoPath::default(), &kept, 0)?;
+            snapshot =
+                submodules.put_into(snapshot, &self.settings.remote, &RepoPath::default(), &kept, 0)?;
         }
         snapshot = snapshot.keep(kept)?;
         let (parts, includes) = self.included()?;
@@ -129,6 +149,7 @@ impl Look {
             },
             revision,
             digest,
+            verified,
             snapshot,
             ignore: IgnoreRules::new(self.spec.ignore.as_deref())?,
             includes,
@@ -186,6 +207,12 @@ impl Look {
         for directory in &self.spec.sparse_checkout {
             part("keep");
             part(directory);
+        }
+        if let Some(wanted) = &self.settings.verification {
+            // What was verified otherwise, or not at all, is another artifact.
+            part("verify");
+            part(wanted.mode.name());
+            part(wanted.keys.digest());
         }
         for Included {
             include, artifact, ..
@@ -258,12 +285,14 @@ impl Submodules<'_> {
                 source: Box::new(source),
             };
             let mut remote = submodule.remote(remote, self.look.file_urls)?;
-            remote.timeout = self.look.remote.timeout.saturating_sub(self.begun.elapsed());
+            remote.timeout = self
+                .look
+                .settings
+                .remote
+                .timeout
+                .saturating_sub(self.begun.elapsed());
             let mirror = self.look.mirrors.open(remote.clone()).map_err(failed)?;
-            let resolved = Resolved {
-                revision: Revision::new(None, submodule.commit),
-                commit: submodule.commit,
-            };
+            let resolved = Resolved::from(Revision::new(None, submodule.commit));
             if self.network == Network::Used {
                 mirror.fetch(&resolved).map_err(failed)?;
             }

@@ -7,5 +7,6 @@ mod fetch;
 mod report;
 mod settings;
 mod store;
+mod verify;
 
 pub use store::{Artifact, SourceKey, SourceState, Sources};

@@ -3,7 +3,10 @@
 use k8s_openapi::jiff::Timestamp;
 use plumbline_common::conditions::{self, Wanted};
 
-use super::{Artifact, error::FetchError};
+use super::{
+    Artifact,
+    error::{FetchError, VERIFIED},
+};
 use crate::api::{self, GitRepositorySpec, GitRepositoryStatus};
 
 /// When and what a status is about.
@@ -34,6 +37,23 @@ pub(super) fn succeeded(
         };
         conditions::set(&mut status.conditions, &wanted, about.generation, about.now);
     }
+    match &artifact.verified {
+        Some(how) => {
+            let wanted = Wanted {
+                type_: VERIFIED,
+                status: "True",
+                reason: "Succeeded",
+                message: how,
+            };
+            conditions::set(&mut status.conditions, &wanted, about.generation, about.now);
+        }
+        None => {
+            conditions::remove(&mut status.conditions, VERIFIED);
+        }
+    }
+    let verify = spec.verify.as_ref().filter(|_| artifact.verified.is_some());
+    status.source_verification_mode =
+        verify.map(|verify| verify.mode.clone().unwrap_or_else(|| "HEAD".to_owned()));
     for type_ in [
         "FetchFailed",
         "Reconciling",
@@ -72,13 +92,8 @@ pub(super) fn failed(old: &GitRepositoryStatus, error: &FetchError, about: About
         };
         conditions::set(&mut status.conditions, &wanted, about.generation, about.now);
     };
-    let unavailable = matches!(error, FetchError::Include { .. });
-    let (failed, other) = if unavailable {
-        ("IncludeUnavailable", "FetchFailed")
-    } else {
-        ("FetchFailed", "IncludeUnavailable")
-    };
-    set(failed, "True", error.reason());
+    let (failed, value) = error.condition();
+    set(failed, value, error.reason());
     set("Ready", "False", error.reason());
     let obsolete = if error.is_stalled() {
         set("Stalled", "True", error.reason());
@@ -87,7 +102,11 @@ pub(super) fn failed(old: &GitRepositoryStatus, error: &FetchError, about: About
         set("Reconciling", "True", "ProgressingWithRetry");
         "Stalled"
     };
-    conditions::remove(&mut status.conditions, other);
+    for other in ["IncludeUnavailable", "FetchFailed"] {
+        if other != failed {
+            conditions::remove(&mut status.conditions, other);
+        }
+    }
     conditions::remove(&mut status.conditions, obsolete);
     status
 }

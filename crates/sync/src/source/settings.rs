@@ -4,10 +4,15 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
 use plumbline_common::duration;
 
-use super::{credentials, error::FetchError};
+use super::{
+    credentials,
+    error::FetchError,
+    verify::{Mode, Verification},
+};
 use crate::{
     api::GitRepositorySpec,
     git::{FileUrls, Remote, RemoteUrl},
+    signature::Keys,
 };
 
 /// Refuses fields that are not built yet, and durations that the CRD lets pass.
@@ -19,7 +24,6 @@ pub(super) fn refuse(spec: &GitRepositorySpec) -> Result<(), FetchError> {
             " and use a Secret",
         ),
         ("spec.serviceAccountName", spec.service_account_name.is_some(), ""),
-        ("spec.verify", spec.verify.is_some(), ""),
     ];
     if let Some((field, _, hint)) = set.into_iter().find(|(_, is_set, _)| *is_set) {
         return Err(FetchError::Unsupported { field, hint });
@@ -30,13 +34,22 @@ pub(super) fn refuse(spec: &GitRepositorySpec) -> Result<(), FetchError> {
     }
 }
 
-/// The repository of a spec, with the credentials of its Secrets.
-pub(super) async fn remote(
+/// What the Secrets of a spec hold.
+#[derive(Clone)]
+pub(super) struct Settings {
+    /// The repository, with credentials.
+    pub(super) remote: Remote,
+    /// What has to be signed, and by whom.
+    pub(super) verification: Option<Verification>,
+}
+
+/// Reads the Secrets of a spec.
+pub(super) async fn read(
     client: &Client,
     namespace: &str,
     spec: &GitRepositorySpec,
     file_urls: FileUrls,
-) -> Result<Remote, FetchError> {
+) -> Result<Settings, FetchError> {
     let mut remote = Remote::new(RemoteUrl::parse(&spec.url, file_urls)?);
     if let Some(timeout) = &spec.timeout {
         remote.timeout =
@@ -56,5 +69,16 @@ pub(super) async fn remote(
             &read(&reference.name, "spec.proxySecretRef").await?,
         )?);
     }
-    Ok(remote)
+    let verification = match &spec.verify {
+        None => None,
+        Some(verify) => {
+            let name = &verify.secret_ref.name;
+            let secret = read(name, "spec.verify.secretRef").await?;
+            let keys = Keys::parse(&secret.data.unwrap_or_default())
+                .map_err(|error| FetchError::Keys(name.clone(), error))?;
+            let mode = Mode::parse(verify.mode.as_deref().unwrap_or_default())?;
+            Some(Verification { mode, keys })
+        }
+    };
+    Ok(Settings { remote, verification })
 }

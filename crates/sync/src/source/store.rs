@@ -21,6 +21,8 @@ pub struct Artifact {
     pub revision: String,
     /// Names all that the files depend on: revision, rules, directories, includes.
     pub digest: String,
+    /// How it was verified, if it had to be.
+    pub verified: Option<String>,
     /// The files.
     pub snapshot: Snapshot,
     /// `spec.ignore`.

@@ -7,6 +7,7 @@ mod crashes;
 mod drift;
 mod one_bad;
 mod prune;
+mod signed;
 mod source_files;
 mod sources;
 mod tenancy;

@@ -7,6 +7,7 @@ mod files;
 mod mirrors;
 mod references;
 mod secure;
+mod signatures;
 mod views;
 
 use std::{path::Path, time::Duration};

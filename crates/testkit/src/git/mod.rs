@@ -4,11 +4,13 @@ mod cgi;
 mod http;
 mod proxy;
 mod repository;
+mod signer;
 mod ssh;
 
 pub use self::{
     http::{Access, Fault, GitRequest, GitServer},
     proxy::HttpProxy,
     repository::Repository,
+    signer::Signer,
     ssh::SshServer,
 };

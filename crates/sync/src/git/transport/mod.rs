@@ -16,7 +16,7 @@ use gix_transport::{Protocol, Service, client::blocking_io::Transport};
 use gix_utils::progress::Discard;
 
 pub(super) use self::guard::{Answer, Guard, chain};
-use super::{CommitId, GitError, Remote, reference::ListedRef, remote::Scheme};
+use super::{CommitId, GitError, Remote, TagId, reference::ListedRef, remote::Scheme};
 
 /// A connection after the first words were exchanged.
 pub(super) struct Session {
@@ -98,26 +98,28 @@ impl Session {
 }
 
 fn listed(one: Ref) -> Option<ListedRef> {
-    let (name, object) = match one {
+    let (name, object, tag) = match one {
         Ref::Peeled {
             full_ref_name,
+            tag,
             object,
-            ..
-        }
-        | Ref::Direct {
+        } => (full_ref_name, object, Some(TagId(tag))),
+        Ref::Direct {
             full_ref_name,
             object,
-        }
-        | Ref::Symbolic {
+        } => (full_ref_name, object, None),
+        Ref::Symbolic {
             full_ref_name,
+            tag,
             object,
             ..
-        } => (full_ref_name, object),
+        } => (full_ref_name, object, tag.map(TagId)),
         Ref::Unborn { .. } => return None,
     };
     // A name that is not UTF-8 cannot be asked for.
     Some(ListedRef {
         name: String::from_utf8(name.into()).ok()?,
         commit: CommitId(object),
+        tag,
     })
 }
