@@ -22,10 +22,7 @@ async fn fields_that_are_not_built_yet_are_named() -> anyhow::Result<()> {
         )
         .await?;
     bench
-        .source_named(
-            "verified",
-            json!({ "verify": { "mode": "HEAD", "secretRef": { "name": "keys" } } }),
-        )
+        .source_named("provided", json!({ "provider": "github" }))
         .await?;
     let _syncer = bench.start(&[])?;
     let object = bench
@@ -52,9 +49,9 @@ async fn fields_that_are_not_built_yet_are_named() -> anyhow::Result<()> {
     );
     assert_eq!(bench.value("a").await?, None, "nothing is applied");
     let message = bench
-        .source_named_is("verified", "False", "UnsupportedField")
+        .source_named_is("provided", "False", "UnsupportedField")
         .await?;
-    assert!(message.contains("spec.verify"), "{message}");
+    assert!(message.contains("spec.provider"), "{message}");
 
     bench
         .set_spec(
