@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use plumbline_testkit::{BUILT_VARIABLE, CLUSTER_VARIABLE, ControlPlane, Leash};
+use plumbline_testkit::{BUILT_VARIABLE, CLUSTER_VARIABLE, ControlPlane, FakeNode, Leash};
 use xshell::{Shell, cmd};
 
 /// Which tests to run.
@@ -57,6 +57,8 @@ pub(crate) fn run(sh: &Shell, args: &Args) -> anyhow::Result<()> {
     };
     steps.run("build", cmd!(sh, "cargo test {which...} --no-run"))?;
     let begin = Instant::now();
+    // Not within a test's time limit.
+    FakeNode::prepare()?;
     let dir = tempfile::tempdir().context("cannot create a temporary directory")?;
     let cluster = ControlPlane::start(dir.path())?;
     steps.times.push(("cluster", begin.elapsed()));

@@ -3,6 +3,8 @@
 //! | module | what |
 //! |---|---|
 //! | `binaries` | finds etcd, kube-apiserver, kube-controller-manager and kubectl, or builds them from `tests/cluster` |
+//! | `go` | builds programs from the Go modules of `tests/`, once |
+//! | `kwok` | a node that is not there, on which pods run all the same |
 //! | `control_plane` | starts them in a directory, stops and restarts the API server |
 //! | `directory` | what is in that directory; ends a cluster that was left running |
 //! | `world` | a namespace per test on a shared control plane |
@@ -19,6 +21,8 @@ mod components;
 mod control_plane;
 mod directory;
 pub mod git;
+mod go;
+mod kwok;
 mod leash;
 mod paths;
 mod pki;
@@ -28,9 +32,11 @@ mod world;
 
 pub use crate::{
     audit::{AuditLog, Request, Requests},
-    binaries::{Binaries, find_go, module as cluster_module},
+    binaries::{Binaries, module as cluster_module},
     control_plane::ControlPlane,
     directory::down,
+    go::find_go,
+    kwok::FakeNode,
     leash::Leash,
     paths::{target as target_dir, workspace as workspace_dir},
     wait::wait_for,

@@ -8,5 +8,6 @@ mod beyond;
 mod harness;
 mod restarts;
 mod rights;
+mod rollouts;
 mod rolls;
 mod trouble;

@@ -1,0 +1,146 @@
+//! Programs that are built once from a Go module of `tests/`, and kept below the target directory.
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use sha2::{Digest as _, Sha256};
+
+use crate::{
+    leash::Leash,
+    paths,
+    progress::{Ticker, say},
+};
+
+/// A Go module that names the versions of programs.
+pub(crate) struct Module {
+    /// Its directory below `tests/`.
+    pub(crate) name: &'static str,
+    /// Flags for the linker.
+    pub(crate) flags: String,
+}
+
+impl Module {
+    /// Where the module is.
+    pub(crate) fn directory(name: &str) -> PathBuf {
+        paths::workspace().join("tests").join(name)
+    }
+
+    /// Builds the programs (name and Go package) into `bin`, unless they are there and up to date.
+    pub(crate) fn build(&self, programs: &[&(&str, &str)], bin: &Path) -> anyhow::Result<()> {
+        if programs.is_empty() {
+            return Ok(());
+        }
+        let name = self.name;
+        let module = Self::directory(name);
+        let read = |file: &str| {
+            fs::read(module.join(file)).with_context(|| format!("cannot read tests/{name}/{file}"))
+        };
+        let stamp = stamp(&read("go.mod")?, &read("go.sum")?, &self.flags);
+        let stale = || {
+            let fresh = |program: &str| {
+                bin.join(program).is_file()
+                    && fs::read_to_string(stamp_file(bin, program)).is_ok_and(|found| found == stamp)
+            };
+            let mut stale = programs.to_vec();
+            stale.retain(|(program, _)| !fresh(program));
+            stale
+        };
+        if stale().is_empty() {
+            return Ok(());
+        }
+        fs::create_dir_all(bin).with_context(|| format!("cannot create {}", bin.display()))?;
+        let lock = File::create(bin.join(".lock")).context("cannot create the build lock")?;
+        if lock.try_lock().is_err() {
+            say("another process builds programs: waiting for it");
+            lock.lock().context("cannot lock the build directory")?;
+        }
+        let leash = Leash::new()?;
+        let todo = stale();
+        let go = if todo.is_empty() {
+            PathBuf::new()
+        } else {
+            find_go()?
+        };
+        for (n, (program, package)) in todo.iter().enumerate() {
+            let line = format!(
+                "building {program} ({} of {}) from tests/{name}",
+                n + 1,
+                todo.len()
+            );
+            say(format_args!("{line}; the first time takes minutes"));
+            let begin = Instant::now();
+            let ticker = Ticker::start(line, Duration::from_secs(15));
+            let fresh = bin.join(format!(".{program}.new"));
+            let status = leash.run(
+                Command::new(&go)
+                    .current_dir(&module)
+                    .env("CGO_ENABLED", "0")
+                    .env("GOWORK", "off")
+                    .args(["build", "-trimpath", "-ldflags", &self.flags, "-o"])
+                    .arg(&fresh)
+                    .arg(package),
+            )?;
+            drop(ticker);
+            if !status.success() {
+                bail!("`go build {package}` in tests/{name} failed ({status}): see its output above");
+            }
+            fs::rename(&fresh, bin.join(program))
+                .with_context(|| format!("cannot put {program} in its place"))?;
+            fs::write(stamp_file(bin, program), &stamp).with_context(|| format!("cannot stamp {program}"))?;
+            say(format_args!("built {program} in {} s", begin.elapsed().as_secs()));
+        }
+        Ok(())
+    }
+}
+
+fn stamp_file(bin: &Path, name: &str) -> PathBuf {
+    bin.join(format!(".{name}.stamp"))
+}
+
+/// Changes whenever the programs would.
+fn stamp(go_mod: &[u8], go_sum: &[u8], flags: &str) -> String {
+    let mut hash = Sha256::new();
+    hash.update(go_mod);
+    hash.update(go_sum);
+    hash.update(flags);
+    STANDARD.encode(hash.finalize())
+}
+
+/// `go` from the path, else from where its own installer puts it.
+pub fn find_go() -> anyhow::Result<PathBuf> {
+    let candidates = [PathBuf::from("go"), PathBuf::from("/usr/local/go/bin/go")];
+    candidates
+        .into_iter()
+        .find(|go| {
+            let mut version = Command::new(go);
+            version.arg("version").output().is_ok_and(|out| out.status.success())
+        })
+        .context(
+            "a test cluster needs Go or ready-made programs: install Go 1.26 or newer (https://go.dev/doc/install), \
+             or set KUBEBUILDER_ASSETS to a directory with etcd, kube-apiserver, kube-controller-manager and kubectl",
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stamps_change_with_every_input() {
+        let base = stamp(b"a", b"b", "c");
+        assert_eq!(base.len(), 44);
+        for other in [
+            stamp(b"x", b"b", "c"),
+            stamp(b"a", b"x", "c"),
+            stamp(b"a", b"b", "x"),
+        ] {
+            assert_ne!(base, other);
+        }
+    }
+}
