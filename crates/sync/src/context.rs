@@ -26,12 +26,13 @@ use crate::{
         requests,
         watch::Watches,
     },
+    depends,
     inventory::{self, Recorded},
     manifest::{Desired, ParseCache},
     metrics::Metrics,
     object::ObjectId,
     source::Sources,
-    status,
+    status, wait,
 };
 
 /// Bound on writing a status or a finalizer.
@@ -114,6 +115,12 @@ pub struct Memory {
     pub waiting_since: Option<Instant>,
     /// The last request to reconcile now that was seen.
     pub requested: Option<String>,
+    /// Since when it has waited for what it depends on.
+    pub blocked_since: Option<Instant>,
+    /// What those see of it that depend on it.
+    pub signature: Option<depends::Signature>,
+    /// The health of its objects.
+    pub waiting: Option<wait::Waiting>,
     /// Its objects are gone and so is our finalizer: there is nothing to remember.
     pub finished: bool,
     /// When the API server's kinds were last asked for because some were unknown.
@@ -194,8 +201,7 @@ impl Context {
 
     /// Whether a Kustomization exists that has the object in its inventory.
     pub fn claims(&self, owner: &Owner, id: &ObjectId) -> bool {
-        let reference = ObjectRef::new(&owner.name).within(&owner.namespace);
-        let Some(object) = self.store.get().and_then(|store| store.get(&reference)) else {
+        let Some(object) = self.find(owner) else {
             return false;
         };
         let id = inventory::encode(id);
@@ -204,6 +210,24 @@ impl Context {
             .as_ref()
             .and_then(|status| status.inventory.as_ref());
         inventory.is_some_and(|inventory| inventory.entries.iter().any(|entry| entry.id == id))
+    }
+
+    /// A Kustomization, as the watch shows it.
+    pub fn find(&self, owner: &Owner) -> Option<Arc<Kustomization>> {
+        let reference = ObjectRef::new(&owner.name).within(&owner.namespace);
+        self.store.get()?.get(&reference)
+    }
+
+    /// Wakes those that depend on a Kustomization.
+    pub fn wake_dependants(&self, owner: &Owner) {
+        for object in self.store.get().map(Store::state).unwrap_or_default() {
+            if depends::dependencies(&object).any(|dependency| dependency == *owner) {
+                self.watches.wake(&Owner {
+                    namespace: object.namespace().unwrap_or_default(),
+                    name: object.name_any(),
+                });
+            }
+        }
     }
 
     /// Notes whether a Kustomization has objects that wait for their kind.

@@ -21,7 +21,7 @@ use crate::{
     api::{FINALIZER, Kustomization, KustomizationSpec, REQUESTED_AT},
     cluster::live::Owner,
     context::{Context, Error},
-    reconcile,
+    depends, reconcile,
     report::About,
     source::SourceKey,
 };
@@ -111,6 +111,11 @@ async fn reconcile_one(object: Arc<Kustomization>, context: Arc<Context>) -> Res
     };
     let begun = Instant::now();
     let mut memory = context.recall(&owner, object.uid());
+    let signature = depends::signature(&object);
+    if memory.signature.as_ref() != Some(&signature) {
+        memory.signature = Some(signature);
+        context.wake_dependants(&owner);
+    }
     let requested = object.annotations().get(REQUESTED_AT).cloned();
     if requested.is_some() && requested != memory.requested {
         context.live.retry_now(&owner);

@@ -103,9 +103,10 @@ pub fn unsupported(spec: &KustomizationSpec) -> Vec<&'static str> {
         ("spec.postBuild", spec.post_build.is_some()),
         ("spec.decryption", spec.decryption.is_some()),
         ("spec.kubeConfig", spec.kube_config.is_some()),
-        ("spec.dependsOn", !spec.depends_on.is_empty()),
-        ("spec.wait", spec.wait == Some(true)),
-        ("spec.healthChecks", !spec.health_checks.is_empty()),
+        (
+            "spec.dependsOn[].readyExpr",
+            spec.depends_on.iter().any(|on| on.ready_expr.is_some()),
+        ),
         ("spec.healthCheckExprs", !spec.health_check_exprs.is_empty()),
         ("spec.force", spec.force),
         ("spec.ignore", !spec.ignore.is_empty()),
@@ -237,6 +238,16 @@ pub fn knowledge(desired: &Desired) -> Knowledge {
     } else {
         Knowledge::Complete
     }
+}
+
+/// Whether all that Git wants is applied, as far as is known after the plan was carried out without a failure.
+pub fn all_applied(seen: &Observation, desired: &Desired) -> bool {
+    let stands = |candidate: &Candidate| matches!(candidate.need, Need::Failed(..) | Need::Flapping(_));
+    seen.parked.is_empty()
+        && seen.problems.is_empty()
+        && desired.unreadable.is_empty()
+        && desired.problems.is_empty()
+        && !seen.candidates.iter().any(stands)
 }
 
 /// What stands in the way of objects that need something but are not applied now.

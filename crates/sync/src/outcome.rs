@@ -18,6 +18,7 @@ use crate::{
     prune::Removal,
     report,
     source::Artifact,
+    wait::Standing,
 };
 
 /// Sums a look up for the status.
@@ -74,6 +75,7 @@ pub fn summary<'r>(
         held: plan.held,
         total: desired.objects.len(),
         inventory: None,
+        standing: Standing::Unchecked,
         did_something: !plan.is_noop() && !only_corrections(outcome, removals),
         took: Duration::ZERO,
     }

@@ -17,6 +17,7 @@ use crate::{
     context::{Context, CrossNamespace, Error, LoadKey, Memory, Waits},
     controller,
     decide::{self, Plan, Prune},
+    depends::{self, Unmet},
     inventory::{Inventory, Recorded},
     manifest::Desired,
     object::ObjectId,
@@ -25,10 +26,14 @@ use crate::{
     prune::{self, Removal},
     report::{self, About},
     source::{Artifact, SourceKey},
+    wait::{self, Standing},
 };
 
 /// How long a Kustomization with an empty budget of time goes on later.
 const GO_ON: Duration = Duration::from_millis(100);
+
+/// How long dependencies may be unready before the status says so.
+const IN_A_MOMENT: Duration = Duration::from_secs(3);
 
 /// How long a source that was never looked at is waited for before the status says that it is missing.
 const FIRST_FETCH: Duration = Duration::from_secs(3);
@@ -72,14 +77,23 @@ impl Step<'_> {
                 {
                     return Ok(Action::requeue(left + GO_ON));
                 }
-                return self.not_ready(memory, &old, &message, "").await;
+                return self.not_ready(memory, &old, "ArtifactFailed", &message, "").await;
             }
         };
+        if let Some(waits) = self.dependencies(memory, &old, &artifact.revision).await? {
+            return Ok(waits);
+        }
         let desired = match self.desired(memory, &artifact).await? {
             Ok(desired) => desired,
             Err(error) => {
                 return self
-                    .not_ready(memory, &old, &error.to_string(), &artifact.revision)
+                    .not_ready(
+                        memory,
+                        &old,
+                        "ArtifactFailed",
+                        &error.to_string(),
+                        &artifact.revision,
+                    )
                     .await;
             }
         };
@@ -125,6 +139,17 @@ impl Step<'_> {
             );
             return Some(("AccessDenied", message));
         }
+        let foreign = depends::dependencies(self.object).find(|on| on.namespace != self.owner.namespace);
+        if let Some(on) = foreign
+            && self.context.settings.cross_namespace == CrossNamespace::Refused
+        {
+            let message = format!(
+                "the dependency {}/{} is in another namespace, which is not allowed \
+                 (--no-cross-namespace-refs=false allows it)",
+                on.namespace, on.name
+            );
+            return Some(("AccessDenied", message));
+        }
         None
     }
 
@@ -150,10 +175,11 @@ impl Step<'_> {
         &self,
         memory: &mut Memory,
         old: &KustomizationStatus,
+        reason: &str,
         message: &str,
         revision: &str,
     ) -> Result<Action, Error> {
-        let mut new = report::not_ready(old, "ArtifactFailed", message, self.about);
+        let mut new = report::not_ready(old, reason, message, self.about);
         if !revision.is_empty() {
             new.last_attempted_revision = Some(revision.to_owned());
         }
@@ -161,6 +187,33 @@ impl Step<'_> {
         self.context.write_status(self.owner, memory, old, new).await?;
         // A change of the source brings us back; the interval is only a second chance.
         Ok(Action::requeue(controller::retry_interval(&self.object.spec)))
+    }
+
+    /// What to do when it has to wait for others; `None` when it has not.
+    async fn dependencies(
+        &self,
+        memory: &mut Memory,
+        old: &KustomizationStatus,
+        revision: &str,
+    ) -> Result<Option<Action>, Error> {
+        let find = |owner: &Owner| self.context.find(owner);
+        let message = match depends::unmet(self.object, revision, &find) {
+            None => {
+                memory.blocked_since = None;
+                return Ok(None);
+            }
+            Some(Unmet::NotReady(message)) => {
+                // Those it waits for were woken by the same commit: what is over in a moment is not worth a status.
+                let since = *memory.blocked_since.get_or_insert(self.begun);
+                if let Some(left) = IN_A_MOMENT.checked_sub(since.elapsed()) {
+                    return Ok(Some(Action::requeue(left + GO_ON)));
+                }
+                message
+            }
+            Some(Unmet::Cycle(message)) => message,
+        };
+        let waits = self.not_ready(memory, old, "DependencyNotReady", &message, revision);
+        waits.await.map(Some)
     }
 
     async fn desired(
@@ -263,11 +316,25 @@ impl Step<'_> {
             context.write_status(owner, memory, &old, new.clone()).await?;
             old = new;
         }
-        let (outcome, removals) = if plan.is_noop() {
-            (act::Outcome::default(), BTreeMap::new())
+        let outcome = if plan.apply.is_empty() {
+            act::Outcome::default()
         } else {
-            self.write(&plan, &seen, desired, artifact, &inventory, &overlay)
-                .await?
+            self.write(&plan, &seen, desired, artifact, &overlay).await?
+        };
+        let standing = if !wait::is_asked(spec) {
+            memory.waiting = None;
+            Standing::NotAsked
+        } else if outcome.failed.is_empty() && outcome.untried == 0 && observe::all_applied(&seen, desired) {
+            let acted = !outcome.applied.is_empty();
+            let revision = &artifact.revision;
+            self.standing(memory, &seen, desired, revision, acted).await?
+        } else {
+            Standing::Unchecked
+        };
+        let removals = if plan.delete.is_empty() || !standing.allows_pruning() {
+            BTreeMap::new()
+        } else {
+            self.remove(&plan, &seen, desired, &outcome, &inventory).await?
         };
         context.park(
             owner,
@@ -288,13 +355,14 @@ impl Step<'_> {
         let result = report::Result {
             inventory: recorded.written.clone(),
             took: self.begun.elapsed(),
+            standing,
             ..result
         };
         let new = report::finished(&old, &result, self.about);
         self.tell(&old, &new, &outcome, &removals, &artifact.revision);
         context.write_status(owner, memory, &old, new).await?;
         memory.inventory = Some(recorded);
-        if !plan.is_noop() {
+        if !outcome.is_nothing() || !removals.is_empty() {
             context.metrics.observe(
                 "Kustomization",
                 &owner.name,
@@ -302,7 +370,9 @@ impl Step<'_> {
                 self.begun.elapsed(),
             );
         }
-        Ok(Action::requeue(self.next(&seen, &outcome)))
+        let next = self.next(&seen, &outcome);
+        let soon = result.standing.next();
+        Ok(Action::requeue(soon.map_or(next, |soon| soon.min(next))))
     }
 
     async fn write(
@@ -311,9 +381,8 @@ impl Step<'_> {
         seen: &Observation,
         desired: &Desired,
         artifact: &Arc<Artifact>,
-        inventory: &Inventory,
         overlay: &crate::manifest::Overlay,
-    ) -> Result<(act::Outcome, BTreeMap<ObjectId, Removal>), Error> {
+    ) -> Result<act::Outcome, Error> {
         let (context, spec, owner) = (self.context, &self.object.spec, self.owner);
         let client = context.client_for(spec, &owner.namespace)?;
         let tools = act::Tools {
@@ -329,15 +398,27 @@ impl Step<'_> {
             deadline: self.begun + controller::timeout(spec),
         };
         let bodies = Bodies::new(artifact.snapshot.clone(), desired);
-        let outcome = act::apply(&tools, plan, seen, desired, &bodies).await;
-        let mut troubled = act::troubled_kinds(&outcome, seen, desired);
+        Ok(act::apply(&tools, plan, seen, desired, &bodies).await)
+    }
+
+    async fn remove(
+        &self,
+        plan: &Plan,
+        seen: &Observation,
+        desired: &Desired,
+        outcome: &act::Outcome,
+        inventory: &Inventory,
+    ) -> Result<BTreeMap<ObjectId, Removal>, Error> {
+        let client = self
+            .context
+            .client_for(&self.object.spec, &self.owner.namespace)?;
+        let mut troubled = act::troubled_kinds(outcome, seen, desired);
         if outcome.untried > 0 {
             // Not everything was tried: deletions have time.
             troubled.extend(plan.delete.iter().map(|id| (id.group.clone(), id.kind.clone())));
         }
         let tools = self.prune_tools(&client);
-        let removals = prune::prune(&tools, &plan.delete, inventory, &troubled).await;
-        Ok((outcome, removals))
+        Ok(prune::prune(&tools, &plan.delete, inventory, &troubled).await)
     }
 
     /// What deleting needs, as the identity of `client`.

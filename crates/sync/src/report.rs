@@ -15,6 +15,7 @@ use crate::{
     manifest::Problem,
     object::ObjectId,
     prune::Removal,
+    wait::Standing,
 };
 
 /// Problems that are written out in a condition; more are counted.
@@ -58,6 +59,8 @@ pub struct Result<'a> {
     pub total: usize,
     /// The inventory, as it is to stand in the status.
     pub inventory: Option<Arc<ResourceInventory>>,
+    /// The health of what is waited for.
+    pub standing: Standing,
     /// Whether anything was applied or deleted, other than to correct drift.
     pub did_something: bool,
     /// How long it took.
@@ -76,6 +79,7 @@ pub fn finished(old: &KustomizationStatus, result: &Result<'_>, about: About<'_>
     }
     let (value, reason, message) = verdict(result);
     ready(&mut status, value, reason, &message, about);
+    healthy(&mut status, &result.standing, about);
     match value {
         "True" => {
             status.last_applied_revision = Some(result.revision.to_owned());
@@ -143,11 +147,53 @@ fn verdict(result: &Result<'_>) -> Verdict {
         list(&mut message, result.awaited.iter());
         return ("Unknown", "Progressing", message);
     }
+    match &result.standing {
+        Standing::Waiting { timeout, .. } => {
+            return ("Unknown", "Progressing", running(result.revision, *timeout));
+        }
+        Standing::Failed { message, .. } => return ("False", "HealthCheckFailed", message.clone()),
+        Standing::NotAsked | Standing::Unchecked | Standing::Healthy => {}
+    }
     (
         "True",
         "ReconciliationSucceeded",
         format!("Applied revision: {}", result.revision),
     )
+}
+
+fn running(revision: &str, timeout: Duration) -> String {
+    format!(
+        "Running health checks for revision {revision} with a timeout of {}",
+        duration::format(timeout)
+    )
+}
+
+/// The condition Healthy, which there is only where health is asked for.
+fn healthy(status: &mut KustomizationStatus, standing: &Standing, about: About<'_>) {
+    let waits;
+    let (value, reason, message) = match standing {
+        Standing::NotAsked => {
+            conditions::remove(&mut status.conditions, "Healthy");
+            return;
+        }
+        Standing::Unchecked => return,
+        Standing::Healthy => ("True", "Succeeded", "Health check passed"),
+        Standing::Waiting { timeout, .. } => {
+            waits = format!(
+                "Health checks run with a timeout of {}",
+                duration::format(*timeout)
+            );
+            ("Unknown", "Progressing", waits.as_str())
+        }
+        Standing::Failed { message, .. } => ("False", "HealthCheckFailed", message.as_str()),
+    };
+    let wanted = Wanted {
+        type_: "Healthy",
+        status: value,
+        reason,
+        message,
+    };
+    conditions::set(&mut status.conditions, &wanted, about.generation, about.now);
 }
 
 /// What is held back, and how it goes on.

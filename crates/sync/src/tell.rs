@@ -68,8 +68,27 @@ impl Step<'_> {
         let (before, Some(now)) = (ready(old), ready(new)) else {
             return;
         };
-        if now.status == "False" && before.is_none_or(|b| b.reason != now.reason || b.message != now.message)
-        {
+        let news = before
+            .as_ref()
+            .is_none_or(|b| b.reason != now.reason || b.message != now.message);
+        if now.status == "False" && now.reason == "DependencyNotReady" {
+            // It is in order, and its turn comes.
+            if news {
+                self.context.tell(
+                    self.object,
+                    events::Kind::Normal,
+                    &now.reason,
+                    now.message,
+                    revision,
+                );
+            }
+            return;
+        }
+        // What unhealthy objects say changes all the time.
+        let told = now.reason == "HealthCheckFailed"
+            && before.is_some_and(|b| b.reason == now.reason)
+            && old.last_attempted_revision == new.last_attempted_revision;
+        if now.status == "False" && news && !told {
             tracing::warn!(
                 name = self.owner.name,
                 namespace = self.owner.namespace,

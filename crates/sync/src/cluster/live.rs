@@ -65,6 +65,8 @@ struct Tracked {
     applied: Option<Applied>,
     seen: Option<Seen>,
     in_flight: bool,
+    /// Its owner wants to know of every change.
+    awaited: bool,
     failed: Option<Box<Failed>>,
     corrections: Option<Box<Corrections>>,
 }
@@ -190,6 +192,26 @@ impl Live {
         tracked.contradicted()
     }
 
+    /// The newest resource version of an object that is known; `None` when it is not there, or nothing is known.
+    pub fn version(&self, id: &ObjectId) -> Option<u64> {
+        let all = self.lock();
+        let tracked = all.objects.get(id)?;
+        let applied = tracked.applied.map(|applied| applied.resource_version);
+        match &tracked.seen {
+            Some(seen) if Some(seen.resource_version) > applied => {
+                seen.present.then_some(seen.resource_version)
+            }
+            _ => applied,
+        }
+    }
+
+    /// Whether its owner is to look whenever the object changes in any way.
+    pub fn await_status(&self, id: &ObjectId, awaited: bool) {
+        if let Some(tracked) = self.lock().objects.get_mut(id) {
+            tracked.awaited = awaited;
+        }
+    }
+
     /// Counts a correction of drift, for [`Need::Flapping`].
     pub fn corrected(&self, id: &ObjectId, now: Instant) {
         if let Some(tracked) = self.lock().objects.get_mut(id) {
@@ -274,7 +296,7 @@ impl Live {
         if tracked.applied.is_none() && present == Presence::Gone {
             return all.objects.remove(id).and(None);
         }
-        (!tracked.in_flight && tracked.contradicted())
+        (!tracked.in_flight && (tracked.awaited || tracked.contradicted()))
             .then(|| tracked.owner.clone())
             .flatten()
     }

@@ -1,4 +1,5 @@
-//! The requests that change or read one object. Answers are metadata only: bodies are never kept.
+//! The requests that change or read one object. Answers are metadata only, but for the objects whose health is asked for:
+//! bodies are never kept.
 
 use std::time::Duration;
 
@@ -141,6 +142,20 @@ pub async fn read(client: &Client, kind: &Kind, id: &ObjectId) -> Result<Option<
         .map_err(|error| refused(&error))?;
     match metadata(client, request).await {
         Ok((_, metadata)) => Ok(Some(metadata)),
+        Err(RequestError::NotFound(_) | RequestError::NamespaceMissing(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// A whole object; `None` when it does not exist.
+pub async fn read_object(client: &Client, kind: &Kind, id: &ObjectId) -> Result<Option<Value>, RequestError> {
+    let request = address(kind, id)
+        .get(&id.name, &GetParams::default())
+        .map_err(|error| refused(&error))?;
+    match send(client, request).await {
+        Ok((_, body)) => serde_json::from_slice(&body).map(Some).map_err(|error| {
+            RequestError::Unavailable(format!("the API server's answer is not understood: {error}"))
+        }),
         Err(RequestError::NotFound(_) | RequestError::NamespaceMissing(_)) => Ok(None),
         Err(error) => Err(error),
     }

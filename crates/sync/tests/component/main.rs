@@ -11,3 +11,4 @@ mod signed;
 mod source_files;
 mod sources;
 mod tenancy;
+mod waiting;

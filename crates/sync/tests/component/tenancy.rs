@@ -16,7 +16,7 @@ async fn fields_that_are_not_built_yet_are_named() -> anyhow::Result<()> {
         .kustomization(
             APP,
             json!({
-                "targetNamespace": "x", "wait": true, "dependsOn": [{ "name": "y" }],
+                "targetNamespace": "x", "force": true, "dependsOn": [{ "name": "y", "readyExpr": "true" }],
                 "postBuild": { "substitute": { "a": "b" } },
             }),
         )
@@ -34,8 +34,8 @@ async fn fields_that_are_not_built_yet_are_named() -> anyhow::Result<()> {
     assert_eq!(value, "False");
     for field in [
         "spec.targetNamespace",
-        "spec.wait",
-        "spec.dependsOn",
+        "spec.force",
+        "spec.dependsOn[].readyExpr",
         "spec.postBuild",
     ] {
         assert!(message.contains(field), "{message}");
@@ -56,7 +56,7 @@ async fn fields_that_are_not_built_yet_are_named() -> anyhow::Result<()> {
     bench
         .set_spec(
             APP,
-            json!({ "targetNamespace": null, "wait": false, "dependsOn": null, "postBuild": null }),
+            json!({ "targetNamespace": null, "force": false, "dependsOn": null, "postBuild": null }),
         )
         .await?;
     let object = bench.applied(&revision).await?;
