@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::{
     git::{BlobId, Snapshot},
-    manifest::{Desired, Origin, Place, body, yaml},
+    manifest::{Desired, Origin, Place, Variables, body, yaml},
     observe::MAX_FILE,
 };
 
@@ -26,6 +26,7 @@ pub struct Bodies {
     snapshot: Snapshot,
     /// Objects in files that hold more than one: such a file is parsed once, not once an object.
     shared: HashMap<BlobId, usize>,
+    variables: Option<Arc<Variables>>,
     parsed: Mutex<Vec<(BlobId, Arc<Documents>)>>,
 }
 
@@ -40,6 +41,7 @@ impl Bodies {
         Self {
             snapshot,
             shared,
+            variables: desired.variables.clone(),
             parsed: Mutex::default(),
         }
     }
@@ -49,10 +51,10 @@ impl Bodies {
         let (blob, place) = (origin.file.blob, origin.place);
         let gone = || format!("{origin} cannot be read again");
         if !self.shared.contains_key(&blob) {
-            let snapshot = self.snapshot.clone();
+            let (snapshot, variables) = (self.snapshot.clone(), self.variables.clone());
             let read = move || {
                 let content = snapshot.read(blob, MAX_FILE).map_err(|error| error.to_string())?;
-                Ok(body(&content, place))
+                Ok(body(&content, place, variables.as_deref()))
             };
             let is_small = self.snapshot.size(blob).is_ok_and(|size| size <= SMALL);
             let body = if is_small { read() } else { blocking(read).await };
@@ -62,7 +64,7 @@ impl Bodies {
             Some(documents) => documents,
             None => self.parse(blob).await?,
         };
-        item(&documents, place).ok_or_else(gone)
+        item(&documents, place, self.variables.as_deref()).ok_or_else(gone)
     }
 
     fn kept(&self, blob: BlobId) -> Option<Arc<Documents>> {
@@ -95,12 +97,16 @@ impl Bodies {
     }
 }
 
-fn item(documents: &Documents, place: Place) -> Option<Value> {
+fn item(documents: &Documents, place: Place, variables: Option<&Variables>) -> Option<Value> {
     let document = documents.get(&place.document)?;
-    match place.item {
-        None => Some(document.clone()),
-        Some(item) => document.get("items")?.get(item).cloned(),
+    let mut object = match place.item {
+        None => document.clone(),
+        Some(item) => document.get("items")?.get(item)?.clone(),
+    };
+    if let Some(variables) = variables {
+        variables.substitute(&mut object).ok()?;
     }
+    Some(object)
 }
 
 async fn blocking<T: Send + 'static>(

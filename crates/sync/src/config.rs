@@ -24,6 +24,13 @@ pub struct ControllerArgs {
     /// Only reconcile custom resources with these labels (sharding)
     #[arg(long, default_value = "", value_name = "SELECTOR")]
     pub watch_label_selector: String,
+    /// Labels of the ConfigMaps and Secrets whose change is acted on at once where spec.postBuild names them; empty watches none
+    #[arg(
+        long,
+        default_value = "reconcile.fluxcd.io/watch=Enabled",
+        value_name = "SELECTOR"
+    )]
+    pub watch_configs_label_selector: String,
     /// Refuse references to objects in other namespaces (Flux's default is false)
     #[arg(long, default_value_t = true, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub no_cross_namespace_refs: bool,

@@ -28,7 +28,7 @@ use crate::{
     },
     depends,
     inventory::{self, Recorded},
-    manifest::{Desired, ParseCache},
+    manifest::{ContentDigest, Desired, ParseCache},
     metrics::Metrics,
     object::ObjectId,
     source::Sources,
@@ -136,6 +136,8 @@ pub struct LoadKey {
     pub revision: String,
     /// `spec.path`.
     pub path: String,
+    /// Digest of the variables that are put in.
+    pub variables: Option<ContentDigest>,
     /// All else that its files depend on.
     pub artifact: String,
 }
@@ -216,6 +218,26 @@ impl Context {
     pub fn find(&self, owner: &Owner) -> Option<Arc<Kustomization>> {
         let reference = ObjectRef::new(&owner.name).within(&owner.namespace);
         self.store.get()?.get(&reference)
+    }
+
+    /// Wakes the Kustomizations that take variables from a ConfigMap or Secret.
+    pub fn wake_users_of_variables(&self, kind: &str, namespace: &str, name: &str) {
+        for object in self.store.get().map(Store::state).unwrap_or_default() {
+            let from = object
+                .spec
+                .post_build
+                .as_ref()
+                .map(|build| &build.substitute_from);
+            let mut from = from.into_iter().flatten();
+            if object.namespace().as_deref() == Some(namespace)
+                && from.any(|from| from.kind == kind && from.name == name)
+            {
+                self.watches.wake(&Owner {
+                    namespace: namespace.to_owned(),
+                    name: object.name_any(),
+                });
+            }
+        }
     }
 
     /// Wakes those that depend on a Kustomization.

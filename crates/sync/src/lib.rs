@@ -29,4 +29,5 @@ pub mod signature;
 pub mod source;
 pub mod status;
 mod tell;
+mod variables;
 pub mod wait;

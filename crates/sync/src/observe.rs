@@ -15,7 +15,8 @@ use crate::{
     decide::{Candidate, Knowledge, Unplaced},
     git::{GitError, RepoPath},
     manifest::{
-        ApplyPolicy, ContentDigest, Desired, Overlay, ParseCache, Problem, SourceFile, Wanted, digest, load,
+        ApplyPolicy, ContentDigest, Desired, Overlay, ParseCache, Problem, SourceFile, Variables, Wanted,
+        digest, load,
     },
     object::{Gvk, Identity, ObjectId},
     order,
@@ -39,7 +40,12 @@ pub enum LoadError {
 }
 
 /// Blocking: loads the manifests under `path`.
-pub fn manifests(artifact: &Artifact, path: &str, cache: &mut ParseCache) -> Result<Desired, LoadError> {
+pub fn manifests(
+    artifact: &Artifact,
+    path: &str,
+    variables: Option<Arc<Variables>>,
+    cache: &mut ParseCache,
+) -> Result<Desired, LoadError> {
     let failed = |error| LoadError::Git(path.to_owned(), error);
     let repo_path = RepoPath::parse(path).map_err(failed)?;
     let snapshot = &artifact.snapshot;
@@ -56,7 +62,7 @@ pub fn manifests(artifact: &Artifact, path: &str, cache: &mut ParseCache) -> Res
             blob: file.blob,
         })
         .collect();
-    let mut desired = load(&files, cache, |file| {
+    let mut desired = load(&files, variables, cache, |file| {
         snapshot
             .read(file.blob, MAX_FILE)
             .map_err(|error| error.to_string())
@@ -100,7 +106,6 @@ pub fn unsupported(spec: &KustomizationSpec) -> Vec<&'static str> {
         ("spec.images", !spec.images.is_empty()),
         ("spec.components", !spec.components.is_empty()),
         ("spec.buildMetadata", !spec.build_metadata.is_empty()),
-        ("spec.postBuild", spec.post_build.is_some()),
         ("spec.decryption", spec.decryption.is_some()),
         ("spec.kubeConfig", spec.kube_config.is_some()),
         (

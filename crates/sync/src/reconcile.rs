@@ -19,7 +19,7 @@ use crate::{
     decide::{self, Plan, Prune},
     depends::{self, Unmet},
     inventory::{Inventory, Recorded},
-    manifest::Desired,
+    manifest::{Desired, Variables},
     object::ObjectId,
     observe::{self, Observation},
     outcome,
@@ -83,7 +83,14 @@ impl Step<'_> {
         if let Some(waits) = self.dependencies(memory, &old, &artifact.revision).await? {
             return Ok(waits);
         }
-        let desired = match self.desired(memory, &artifact).await? {
+        let variables = match self.variables().await {
+            Ok(variables) => variables,
+            Err(message) => {
+                let failed = self.not_ready(memory, &old, "BuildFailed", &message, &artifact.revision);
+                return failed.await;
+            }
+        };
+        let desired = match self.desired(memory, &artifact, variables).await? {
             Ok(desired) => desired,
             Err(error) => {
                 return self
@@ -220,6 +227,7 @@ impl Step<'_> {
         &self,
         memory: &mut Memory,
         artifact: &Arc<Artifact>,
+        variables: Option<Arc<Variables>>,
     ) -> Result<Result<Arc<Desired>, observe::LoadError>, Error> {
         let path = self
             .object
@@ -231,6 +239,7 @@ impl Step<'_> {
         let key = LoadKey {
             revision: artifact.revision.clone(),
             path,
+            variables: variables.as_deref().map(Variables::digest).copied(),
             artifact: artifact.digest.clone(),
         };
         if let Some((known, desired)) = &memory.desired
@@ -241,7 +250,7 @@ impl Step<'_> {
         let (artifact, cache, path) = (Arc::clone(artifact), Arc::clone(&memory.cache), key.path.clone());
         let load = move || {
             let mut cache = cache.lock().unwrap_or_else(PoisonError::into_inner);
-            observe::manifests(&artifact, &path, &mut cache)
+            observe::manifests(&artifact, &path, variables, &mut cache)
         };
         match tokio::task::spawn_blocking(load).await? {
             Ok(desired) => {

@@ -10,7 +10,8 @@ use std::{
 };
 
 use anyhow::Context as _;
-use kube::{Api, Client};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::{Api, Client, core::PartialObjectMeta};
 use plumbline_common::{admin, client, events::Recorder, leader, shutdown};
 use prometheus_client::registry::Registry;
 use tokio::sync::{Semaphore, mpsc};
@@ -164,6 +165,12 @@ impl Controllers {
         });
         let (crd_news, news) = mpsc::unbounded_channel();
         let crds = tokio::spawn(watch::crds(kube.clone(), crd_news));
+        let variables = tokio::spawn(variables(
+            scope::<PartialObjectMeta<ConfigMap>>(&kube, &args),
+            scope::<PartialObjectMeta<Secret>>(&kube, &args),
+            args.watch_configs_label_selector.clone(),
+            Arc::clone(&context),
+        ));
         let unpark = tokio::spawn(unpark(Arc::clone(&context), news, wake));
         admin.set_ready(true);
         let selector = args.watch_label_selector.as_str();
@@ -189,6 +196,7 @@ impl Controllers {
         mirrors.interrupt();
         crds.abort();
         unpark.abort();
+        variables.abort();
         // The recorders are gone: what is queued is still sent, within the time a stop may take.
         drop(tokio::time::timeout(Duration::from_secs(2), events).await);
         Ok(())
@@ -219,6 +227,27 @@ where
     } else {
         Api::namespaced(client.clone(), &args.runtime_namespace)
     }
+}
+
+/// Wakes the Kustomizations whose variables change.
+async fn variables(
+    config_maps: Api<PartialObjectMeta<ConfigMap>>,
+    secrets: Api<PartialObjectMeta<Secret>>,
+    selector: String,
+    context: Arc<Context>,
+) {
+    if selector.is_empty() {
+        return;
+    }
+    let wake = |kind| {
+        let context = &context;
+        move |namespace: &str, name: &str| context.wake_users_of_variables(kind, namespace, name)
+    };
+    futures::future::join(
+        watch::labelled(config_maps, &selector, wake("ConfigMap")),
+        watch::labelled(secrets, &selector, wake("Secret")),
+    )
+    .await;
 }
 
 /// Wakes the Kustomizations that wait for a kind, whenever a CRD changed.

@@ -17,6 +17,7 @@ use kube::{
         watcher::{self, Event},
     },
 };
+use serde::de::DeserializeOwned;
 use tokio::{
     sync::{mpsc, watch},
     task::AbortHandle,
@@ -168,6 +169,38 @@ async fn follow(
                 tell(live.seen(&identify(&object), &object.metadata, Presence::Gone));
             }
             Err(error) => tracing::debug!(%error, kind = name, "a watch is interrupted and will go on"),
+        }
+    }
+}
+
+/// Calls `changed` with namespace and name whenever an object with these labels comes, changes or goes after the first list.
+pub async fn labelled<K>(api: Api<PartialObjectMeta<K>>, selector: &str, changed: impl Fn(&str, &str))
+where
+    K: kube::Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + Send + 'static,
+{
+    let config = watcher::Config::default().labels(selector).page_size(PAGE);
+    let events = watcher::watcher(api, config).default_backoff();
+    pin_mut!(events);
+    let mut known: HashMap<(String, String), Option<String>> = HashMap::new();
+    let mut is_listed = false;
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(Event::Init) => {}
+            Ok(Event::InitDone) => is_listed = true,
+            Ok(Event::InitApply(object) | Event::Apply(object)) => {
+                let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+                let version = object.resource_version();
+                let before = known.insert((namespace.clone(), name.clone()), version.clone());
+                if is_listed && before != Some(version) {
+                    changed(&namespace, &name);
+                }
+            }
+            Ok(Event::Delete(object)) => {
+                let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+                known.remove(&(namespace.clone(), name.clone()));
+                changed(&namespace, &name);
+            }
+            Err(error) => tracing::debug!(%error, "the watch on variables is interrupted and will go on"),
         }
     }
 }

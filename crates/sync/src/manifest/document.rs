@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::yaml;
+use super::{Variables, yaml};
 use crate::object::{Gvk, Identity, ObjectId};
 
 /// Digest of an object's content as Git has it: the first 16 bytes of a SHA-256.
@@ -75,7 +75,7 @@ pub struct Parsed {
 }
 
 /// Reads all objects of a file.
-pub fn parse(content: &[u8]) -> Parsed {
+pub fn parse(content: &[u8], variables: Option<&Variables>) -> Parsed {
     let mut parsed = Parsed::default();
     let text = match std::str::from_utf8(content) {
         Ok(text) => text,
@@ -96,7 +96,7 @@ pub fn parse(content: &[u8]) -> Parsed {
             item: None,
         };
         match document.content {
-            Ok(content) => object(&content, place, &mut parsed),
+            Ok(content) => object(content, place, variables, &mut parsed),
             Err(error) => parsed.flaws.push(Flaw {
                 document: document.number,
                 line: error.line,
@@ -108,19 +108,35 @@ pub fn parse(content: &[u8]) -> Parsed {
 }
 
 /// The body of the object at `place`, as Git has it.
-pub fn body(content: &[u8], place: Place) -> Option<Value> {
+pub fn body(content: &[u8], place: Place, variables: Option<&Variables>) -> Option<Value> {
     let text = std::str::from_utf8(content).ok()?;
     let document = yaml::documents(text)
         .into_iter()
         .find(|d| d.number == place.document)?;
     let content = document.content.ok()?;
-    match place.item {
-        None => Some(content),
-        Some(item) => content.get("items")?.get(item).cloned(),
+    let mut object = match place.item {
+        None => content,
+        Some(item) => content.get("items")?.get(item)?.clone(),
+    };
+    if let Some(variables) = variables {
+        variables.substitute(&mut object).ok()?;
     }
+    Some(object)
 }
 
-fn object(content: &Value, place: Place, parsed: &mut Parsed) {
+fn object(mut content: Value, place: Place, variables: Option<&Variables>, parsed: &mut Parsed) {
+    if let Some(variables) = variables
+        && !is_list(&content)
+        && let Err((field, error)) = variables.substitute(&mut content)
+    {
+        parsed.flaws.push(Flaw {
+            document: place.document,
+            line: place.line,
+            message: format!("{field}: {error}"),
+        });
+        return;
+    }
+    let content = &content;
     let text = |key: &str| content.get(key).and_then(Value::as_str).unwrap_or_default();
     let (api_version, kind) = (text("apiVersion"), text("kind"));
     let mut flaw = |message: String| {
@@ -141,7 +157,7 @@ fn object(content: &Value, place: Place, parsed: &mut Parsed) {
             "not a Kubernetes object: {missing} is missing; if the file is no manifest, exclude it in .sourceignore"
         ));
     }
-    if kind.ends_with("List") && content.get("items").is_some_and(Value::is_array) {
+    if is_list(content) {
         if place.item.is_some() {
             return flaw(format!(
                 "a {kind} inside a List is not supported: write its items out"
@@ -155,11 +171,12 @@ fn object(content: &Value, place: Place, parsed: &mut Parsed) {
             .enumerate()
         {
             object(
-                item,
+                item.clone(),
                 Place {
                     item: Some(index),
                     ..place
                 },
+                variables,
                 parsed,
             );
         }
@@ -208,6 +225,12 @@ fn object(content: &Value, place: Place, parsed: &mut Parsed) {
         policy: policy(metadata),
         place,
     });
+}
+
+/// Its items are objects of their own.
+fn is_list(content: &Value) -> bool {
+    let kind = content.get("kind").and_then(Value::as_str);
+    kind.is_some_and(|kind| kind.ends_with("List")) && content.get("items").is_some_and(Value::is_array)
 }
 
 fn policy(metadata: &Map<String, Value>) -> ApplyPolicy {

@@ -3,7 +3,7 @@ use serde_json::json;
 use super::*;
 
 fn flaws(text: &str) -> Vec<String> {
-    parse(text.as_bytes())
+    parse(text.as_bytes(), None)
         .flaws
         .into_iter()
         .map(|flaw| flaw.message)
@@ -16,6 +16,7 @@ fn objects_and_lists_are_found_with_their_places() {
         b"apiVersion: v1\nkind: Namespace\nmetadata: {name: demo}\n---\napiVersion: v1\nkind: List\nitems:\n\
           - {apiVersion: v1, kind: ConfigMap, metadata: {name: a, namespace: demo}}\n\
           - {apiVersion: apps/v1, kind: Deployment, metadata: {name: b, namespace: demo}}\n",
+        None,
     );
     assert_eq!(parsed.flaws, []);
     let found: Vec<_> = parsed
@@ -43,10 +44,16 @@ fn objects_and_lists_are_found_with_their_places() {
 
 #[test]
 fn the_digest_is_of_the_content_not_of_the_text() {
-    let a = parse(b"kind: ConfigMap\napiVersion: v1\nmetadata:\n  name: a\n");
-    let b = parse(b"# comment\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n");
+    let a = parse(b"kind: ConfigMap\napiVersion: v1\nmetadata:\n  name: a\n", None);
+    let b = parse(
+        b"# comment\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n",
+        None,
+    );
     assert_eq!(a.manifests[0].digest, b.manifests[0].digest);
-    let c = parse(b"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, labels: {x: y}}\n");
+    let c = parse(
+        b"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, labels: {x: y}}\n",
+        None,
+    );
     assert_ne!(a.manifests[0].digest, c.manifests[0].digest);
 }
 
@@ -96,7 +103,7 @@ fn what_is_no_object_is_named() {
             "{text}: {flaws:?}"
         );
     }
-    assert_eq!(parse(&[0xff, 0xfe]).flaws.len(), 1);
+    assert_eq!(parse(&[0xff, 0xfe], None).flaws.len(), 1);
 }
 
 #[test]
@@ -128,8 +135,8 @@ fn a_finished_body_carries_the_overlay_and_nothing_of_the_servers() {
 fn the_body_of_a_place_is_found_again() {
     let text =
         b"apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: ConfigMap, metadata: {name: a}}\n";
-    let place = parse(text).manifests[0].place;
-    assert_eq!(body(text, place).unwrap()["metadata"]["name"], "a");
+    let place = parse(text, None).manifests[0].place;
+    assert_eq!(body(text, place, None).unwrap()["metadata"]["name"], "a");
 }
 
 #[test]
@@ -144,7 +151,7 @@ fn an_object_says_how_it_wants_to_be_applied() {
             let text = format!(
                 "{{apiVersion: v1, kind: Pod, metadata: {{name: a, {kind}: {{{POLICY_PREFIX}{key}: {value}}}}}}}"
             );
-            assert_eq!(parse(text.as_bytes()).manifests[0].policy, policy, "{text}");
+            assert_eq!(parse(text.as_bytes(), None).manifests[0].policy, policy, "{text}");
         }
     }
 }

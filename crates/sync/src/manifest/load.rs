@@ -8,7 +8,7 @@ use std::{
 
 use sha2::{Digest as _, Sha256};
 
-use super::{ApplyPolicy, ContentDigest, Flaw, Manifest, Parsed, Place, parse};
+use super::{ApplyPolicy, ContentDigest, Flaw, Manifest, Parsed, Place, Variables, parse};
 use crate::{
     git::BlobId,
     object::{Gvk, ObjectId},
@@ -96,29 +96,47 @@ pub struct Desired {
     pub unreadable: Vec<Problem>,
     /// What is wrong with objects whose identity is known.
     pub problems: Vec<Problem>,
+    /// What is put in for variables.
+    pub variables: Option<Arc<Variables>>,
     /// SHA-256 of all of it, in hex.
     pub digest: String,
 }
 
 /// Parsed files by content, so that a commit costs what it changed. Holds only what the last load used.
 #[derive(Debug, Default)]
-pub struct ParseCache(HashMap<BlobId, Arc<Parsed>>);
+pub struct ParseCache {
+    parsed: HashMap<BlobId, Arc<Parsed>>,
+    /// Of the variables that were put in.
+    variables: Option<ContentDigest>,
+}
 
 /// Loads `files`. `read` brings a file's content, or says why it cannot be read.
 pub fn load(
     files: &[SourceFile],
+    variables: Option<Arc<Variables>>,
     cache: &mut ParseCache,
     mut read: impl FnMut(&SourceFile) -> Result<Vec<u8>, String>,
 ) -> Desired {
-    let mut desired = Desired::default();
+    let digest = variables.as_deref().map(Variables::digest).copied();
+    if cache.variables != digest {
+        *cache = ParseCache {
+            variables: digest,
+            ..ParseCache::default()
+        };
+    }
+    let mut desired = Desired {
+        variables,
+        ..Desired::default()
+    };
+    let variables = desired.variables.clone();
     let mut used = HashMap::with_capacity(files.len());
     let mut first: HashMap<ObjectId, usize> = HashMap::new();
     for file in files {
-        let parsed = if let Some(known) = used.get(&file.blob).or_else(|| cache.0.get(&file.blob)) {
+        let parsed = if let Some(known) = used.get(&file.blob).or_else(|| cache.parsed.get(&file.blob)) {
             Arc::clone(known)
         } else {
             match read(file) {
-                Ok(content) => Arc::new(parse(&content)),
+                Ok(content) => Arc::new(parse(&content, variables.as_deref())),
                 Err(message) => {
                     desired.unreadable.push(Problem {
                         at: file.path.to_string(),
@@ -150,7 +168,7 @@ pub fn load(
             }
         }
     }
-    cache.0 = used;
+    cache.parsed = used;
     desired.digest = summary(&desired);
     desired
 }

@@ -314,6 +314,11 @@ fn scalar(
     }
 }
 
+/// What a plain scalar means; `None` when it means nothing that JSON can express.
+pub(crate) fn plain_value(text: &str) -> Option<Value> {
+    plain(Cow::Borrowed(text), (0, 0)).ok()
+}
+
 /// What a plain scalar means.
 fn plain(text: Cow<'_, str>, at: Position) -> Result<Value, YamlError> {
     match text.as_ref() {

@@ -10,5 +10,6 @@ mod prune;
 mod signed;
 mod source_files;
 mod sources;
+mod substitute;
 mod tenancy;
 mod waiting;

@@ -17,7 +17,7 @@ async fn fields_that_are_not_built_yet_are_named() -> anyhow::Result<()> {
             APP,
             json!({
                 "targetNamespace": "x", "force": true, "dependsOn": [{ "name": "y", "readyExpr": "true" }],
-                "postBuild": { "substitute": { "a": "b" } },
+                "images": [{ "name": "b" }],
             }),
         )
         .await?;
@@ -36,7 +36,7 @@ async fn fields_that_are_not_built_yet_are_named() -> anyhow::Result<()> {
         "spec.targetNamespace",
         "spec.force",
         "spec.dependsOn[].readyExpr",
-        "spec.postBuild",
+        "spec.images",
     ] {
         assert!(message.contains(field), "{message}");
     }
@@ -56,7 +56,7 @@ async fn fields_that_are_not_built_yet_are_named() -> anyhow::Result<()> {
     bench
         .set_spec(
             APP,
-            json!({ "targetNamespace": null, "force": false, "dependsOn": null, "postBuild": null }),
+            json!({ "targetNamespace": null, "force": false, "dependsOn": null, "images": null }),
         )
         .await?;
     let object = bench.applied(&revision).await?;

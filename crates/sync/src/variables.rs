@@ -1,0 +1,89 @@
+//! Reads what `spec.postBuild.substituteFrom` names.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::Api;
+use zeroize::Zeroizing;
+
+use crate::{manifest::Variables, reconcile::Step};
+
+type Values = BTreeMap<String, Zeroizing<String>>;
+
+impl Step<'_> {
+    /// The variables to substitute; `None` when nothing is substituted. The error is for the condition.
+    pub(crate) async fn variables(&self) -> Result<Option<Arc<Variables>>, String> {
+        let Some(build) = &self.object.spec.post_build else {
+            return Ok(None);
+        };
+        let mut values = Values::new();
+        for from in &build.substitute_from {
+            let field = format!(
+                "spec.postBuild.substituteFrom: {} {}/{}",
+                from.kind, self.owner.namespace, from.name
+            );
+            let found = self.values(&from.kind, &from.name).await;
+            let found = found.map_err(|error| format!("{field} cannot be read: {error}"))?;
+            let Some(found) = found else {
+                if from.optional {
+                    continue;
+                }
+                return Err(format!(
+                    "{field} does not exist: create it, or set optional: true"
+                ));
+            };
+            for (name, value) in found {
+                let text = String::from_utf8(value.to_vec())
+                    .map_err(|_| format!("{field}: the value of {name:?} is not text (UTF-8)"))?;
+                insert(&mut values, &field, name, text)?;
+            }
+        }
+        for (name, value) in &build.substitute {
+            insert(
+                &mut values,
+                "spec.postBuild.substitute",
+                name.clone(),
+                value.clone(),
+            )?;
+        }
+        let always = build.substitute_strategy.as_deref() == Some("Always");
+        Ok((always || !values.is_empty()).then(|| Arc::new(Variables::new(values))))
+    }
+
+    async fn values(
+        &self,
+        kind: &str,
+        name: &str,
+    ) -> Result<Option<Vec<(String, Zeroizing<Vec<u8>>)>>, kube::Error> {
+        let (client, namespace) = (self.context.client.clone(), &self.owner.namespace);
+        let bytes = |(name, value): (String, Vec<u8>)| (name, Zeroizing::new(value));
+        if kind == "Secret" {
+            let found = Api::<Secret>::namespaced(client, namespace).get_opt(name).await?;
+            let data = found.map(|secret| secret.data.unwrap_or_default());
+            return Ok(data.map(|data| data.into_iter().map(|(n, v)| bytes((n, v.0))).collect()));
+        }
+        let found = Api::<ConfigMap>::namespaced(client, namespace)
+            .get_opt(name)
+            .await?;
+        let data = found.map(|map| map.data.unwrap_or_default());
+        Ok(data.map(|data| {
+            data.into_iter()
+                .map(|(n, v)| bytes((n, v.into_bytes())))
+                .collect()
+        }))
+    }
+}
+
+/// A file's last line ends with a newline, which no value means. Flux removes all newlines; those within stay here.
+fn insert(values: &mut Values, field: &str, name: String, value: String) -> Result<(), String> {
+    let is_name = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    if !is_name {
+        return Err(format!(
+            "{field}: {name:?} is not the name of a variable: letters, digits and _, and no digit first"
+        ));
+    }
+    let value = Zeroizing::new(value);
+    values.insert(name, Zeroizing::new(value.trim_end_matches('\n').to_owned()));
+    Ok(())
+}
