@@ -56,79 +56,91 @@ fn reference(texts: &[String]) -> Vec<Value> {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
+/// What comes after the name of a variable.
+const FUNCTIONS: &[&str] = &[
+    "",
+    "^",
+    "^^",
+    ",",
+    ",,",
+    ":1",
+    ":-1",
+    ":1:2",
+    ":99",
+    ":1:99",
+    ": -2",
+    ":x",
+    ":1:x",
+    ":-d",
+    ":=d",
+    "=d",
+    ":-",
+    ":=",
+    ":=${a}",
+    ":=x${n}y",
+    ":=${none:=z}",
+    "#a",
+    "##a",
+    "#*a",
+    "##*a",
+    "#*/",
+    "##*/",
+    "%.*",
+    "%%.*",
+    "%c",
+    "%[a-c]",
+    "#[a-c]",
+    "##[^x]*",
+    "#[",
+    "#?",
+    "##?",
+    "%\\",
+    "#${b}",
+    "#${n}",
+    "/a/x",
+    "//a/x",
+    "//a/",
+    "/#a/x",
+    "/%c/x",
+    "/#a/",
+    "/a",
+    "//\\//-",
+    "/\\\\/x",
+    "/a/${n}",
+    "/${n}/y",
+    "/a/x${n}",
+    "///x",
+    "-x",
+    "+x",
+    "?x",
+    "!",
+    " ",
+    "[0]",
+    "###a",
+    "%%%c",
+    "^,",
+    "#",
+    "%",
+];
+
+/// What random texts are made of.
+const TOKENS: &[&str] = &[
+    "${", "${a", "${b", "${none", "}", "}", "a", "#", "##", "%", "/", "//", ":", ":=", "=", "^", ",", "$",
+    "$$", "*", "?", "[a-c]", "\\", "1", "-", "\u{e4}", "\n", " ",
+];
+
 /// Every function on every variable, and texts put together at random from what means something.
 fn texts() -> Vec<String> {
-    let functions = [
-        "",
-        "^",
-        "^^",
-        ",",
-        ",,",
-        ":1",
-        ":-1",
-        ":1:2",
-        ":99",
-        ":1:99",
-        ": -2",
-        ":x",
-        ":1:x",
-        ":-d",
-        ":=d",
-        "=d",
-        ":-",
-        ":=",
-        ":=${a}",
-        ":=x${n}y",
-        ":=${none:=z}",
-        "#a",
-        "##a",
-        "#*a",
-        "##*a",
-        "#*/",
-        "##*/",
-        "%.*",
-        "%%.*",
-        "%c",
-        "%[a-c]",
-        "#[a-c]",
-        "##[^x]*",
-        "#[",
-        "#?",
-        "##?",
-        "%\\",
-        "#${b}",
-        "#${n}",
-        "/a/x",
-        "//a/x",
-        "//a/",
-        "/#a/x",
-        "/%c/x",
-        "/#a/",
-        "/a",
-        "//\\//-",
-        "/\\\\/x",
-        "/a/${n}",
-        "/${n}/y",
-        "/a/x${n}",
-        "///x",
-        "-x",
-        "+x",
-        "?x",
-        "!",
-        " ",
-        "[0]",
-        "###a",
-        "%%%c",
-        "^,",
-        "#",
-        "%",
-    ];
     let names = [
         "a", "b", "path", "n", "u", "d", "none", "#a", "#none", "", "1", "a-b",
     ];
     let mut texts: Vec<String> = names
         .iter()
-        .flat_map(|name| functions.map(|function| format!("<${{{name}{function}}}>")))
+        .flat_map(|name| {
+            FUNCTIONS
+                .iter()
+                .map(move |function| format!("<${{{name}{function}}}>"))
+        })
         .collect();
     for text in [
         "",
@@ -146,10 +158,6 @@ fn texts() -> Vec<String> {
     ] {
         texts.push(text.to_owned());
     }
-    let tokens = [
-        "${", "${a", "${b", "${none", "}", "}", "a", "#", "##", "%", "/", "//", ":", ":=", "=", "^", ",",
-        "$", "$$", "*", "?", "[a-c]", "\\", "1", "-", "\u{e4}", "\n", " ",
-    ];
     let mut state = 1_u64;
     for _ in 0..4000 {
         let mut text = String::new();
@@ -157,8 +165,8 @@ fn texts() -> Vec<String> {
             state = state
                 .wrapping_mul(6_364_136_223_846_793_005)
                 .wrapping_add(1_442_695_040_888_963_407);
-            let at = usize::try_from(state >> 33).unwrap() % tokens.len();
-            text.push_str(tokens[at]);
+            let at = usize::try_from(state >> 33).unwrap() % TOKENS.len();
+            text.push_str(TOKENS[at]);
         }
         texts.push(text);
     }
