@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use plumbline_testkit::{BUILT_VARIABLE, CLUSTER_VARIABLE, ControlPlane, FakeNode, Leash};
+use plumbline_testkit::{BUILT_VARIABLE, CLUSTER_VARIABLE, ControlPlane, Leash, Tool};
 use xshell::{Shell, cmd};
 
 /// Which tests to run.
@@ -58,7 +58,9 @@ pub(crate) fn run(sh: &Shell, args: &Args) -> anyhow::Result<()> {
     steps.run("build", cmd!(sh, "cargo test {which...} --no-run"))?;
     let begin = Instant::now();
     // Not within a test's time limit.
-    FakeNode::prepare()?;
+    for tool in Tool::ALL {
+        tool.path()?;
+    }
     let dir = tempfile::tempdir().context("cannot create a temporary directory")?;
     let cluster = ControlPlane::start(dir.path())?;
     steps.times.push(("cluster", begin.elapsed()));

@@ -89,15 +89,41 @@ impl Binaries {
     }
 }
 
-/// Fake nodes whose pods do as they are told: kwok, built from the Go module `tests/kwok`.
-pub(crate) fn kwok() -> anyhow::Result<PathBuf> {
-    let module = Module {
-        name: "kwok",
-        flags: "-s -w".to_owned(),
-    };
-    let bin = directory();
-    module.build(&[&("kwok", "sigs.k8s.io/kwok/cmd/kwok")], &bin)?;
-    Ok(bin.join("kwok"))
+/// A program of Kubernetes' users, built from a Go module of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tool {
+    /// Fake nodes whose pods do as they are told.
+    Kwok,
+    /// Puts manifests together.
+    Kustomize,
+    /// Installs charts.
+    Helm,
+}
+
+impl Tool {
+    /// Every one.
+    pub const ALL: [Self; 3] = [Self::Kwok, Self::Kustomize, Self::Helm];
+
+    /// Its name, which is also that of its module below `tests/`, and its package.
+    const fn source(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Kwok => ("kwok", "sigs.k8s.io/kwok/cmd/kwok"),
+            Self::Kustomize => ("kustomize", "sigs.k8s.io/kustomize/kustomize/v5"),
+            Self::Helm => ("helm", "helm.sh/helm/v4/cmd/helm"),
+        }
+    }
+
+    /// Where the program is; builds it first when it is not there or its module has changed.
+    pub fn path(self) -> anyhow::Result<PathBuf> {
+        let (name, package) = self.source();
+        let module = Module {
+            name,
+            flags: "-s -w".to_owned(),
+        };
+        let bin = directory();
+        module.build(&[&(name, package)], &bin)?;
+        Ok(bin.join(name))
+    }
 }
 
 /// What these nodes and pods do.

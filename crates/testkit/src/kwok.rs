@@ -14,7 +14,11 @@ use kube::{
 };
 use serde_json::json;
 
-use crate::{binaries, leash::Leash, world::World};
+use crate::{
+    binaries::{self, Tool},
+    leash::Leash,
+    world::World,
+};
 
 /// Says which nodes are whose: several tests have one each on the same control plane.
 const LABEL: &str = "plumbline.dev/test";
@@ -31,14 +35,9 @@ pub struct FakeNode {
 }
 
 impl FakeNode {
-    /// Builds kwok unless it is there; the first time takes minutes.
-    pub fn prepare() -> anyhow::Result<()> {
-        binaries::kwok().map(drop)
-    }
-
     /// Makes the node, named as the namespace, and starts kwok for it.
     pub async fn start(world: &World) -> anyhow::Result<Self> {
-        let program = tokio::task::spawn_blocking(binaries::kwok)
+        let program = tokio::task::spawn_blocking(|| Tool::Kwok.path())
             .await
             .context("building kwok panicked")??;
         let name = world.namespace().to_owned();

@@ -32,7 +32,7 @@ mod world;
 
 pub use crate::{
     audit::{AuditLog, Request, Requests},
-    binaries::{Binaries, module as cluster_module},
+    binaries::{Binaries, Tool, module as cluster_module},
     control_plane::ControlPlane,
     directory::down,
     go::find_go,
