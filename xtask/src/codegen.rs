@@ -1,5 +1,8 @@
 //! `cargo xtask codegen [--check]`: files that are generated from the code and committed.
 
+mod charts;
+mod values;
+
 use anyhow::bail;
 use xshell::{Shell, cmd};
 
@@ -11,9 +14,9 @@ pub(crate) struct Args {
     check: bool,
 }
 
-/// A committed file that is the output of one of our programs.
+/// Committed files that are the output of one of our programs.
 struct Generated {
-    file: &'static str,
+    files: &'static [&'static str],
     package: &'static str,
     binary: &'static str,
     arguments: &'static [&'static str],
@@ -22,37 +25,40 @@ struct Generated {
 /// The one list of generated files.
 const GENERATED: &[Generated] = &[
     Generated {
-        file: "docs/reference/crds/sync.yaml",
+        files: &["docs/reference/crds/sync.yaml", "charts/sync/files/crds.yaml"],
         package: "plumbline-sync",
         binary: "plumbline-sync",
         arguments: &["crd"],
     },
     Generated {
-        file: "docs/reference/sync-flags.txt",
+        files: &["docs/reference/sync-flags.txt"],
         package: "plumbline-sync",
         binary: "plumbline-sync",
         arguments: &["--help"],
     },
     Generated {
-        file: "docs/reference/crds/sealed-secrets.yaml",
+        files: &[
+            "docs/reference/crds/sealed-secrets.yaml",
+            "charts/sealed-secrets/files/crds.yaml",
+        ],
         package: "plumbline-sealed-secrets",
         binary: "plumbline-unsealer",
         arguments: &["crd"],
     },
     Generated {
-        file: "docs/reference/sealed-secrets-flags.txt",
+        files: &["docs/reference/sealed-secrets-flags.txt"],
         package: "plumbline-sealed-secrets",
         binary: "plumbline-unsealer",
         arguments: &["--help"],
     },
     Generated {
-        file: "docs/reference/sealed-secrets-kubeseal.txt",
+        files: &["docs/reference/sealed-secrets-kubeseal.txt"],
         package: "plumbline-sealed-secrets",
         binary: "kubeseal",
         arguments: &["--help"],
     },
     Generated {
-        file: "docs/reference/reloader-flags.txt",
+        files: &["docs/reference/reloader-flags.txt"],
         package: "plumbline-reloader",
         binary: "plumbline-reloader",
         arguments: &["--help"],
@@ -61,33 +67,30 @@ const GENERATED: &[Generated] = &[
 
 pub(crate) fn run(sh: &Shell, args: &Args) -> anyhow::Result<()> {
     let mut stale = vec![];
-    for one in GENERATED {
-        let (package, binary, arguments) = (one.package, one.binary, one.arguments);
-        let wanted = cmd!(
-            sh,
-            "cargo run --quiet --package {package} --bin {binary} -- {arguments...}"
-        )
-        .quiet()
-        .output()?;
-        let wanted = String::from_utf8(wanted.stdout)?;
-        if wanted.trim().is_empty() {
-            bail!(
-                "`{binary} {}` printed nothing for {}",
-                arguments.join(" "),
-                one.file
-            );
-        }
+    let mut count = 0;
+    let mut settle = |file: &str, text: &str| -> anyhow::Result<()> {
+        count += 1;
         // A file that is not there differs from any.
-        let found = sh.read_file(one.file).unwrap_or_default();
-        if found == wanted {
-            continue;
+        if sh.read_file(file).unwrap_or_default() == text {
+            return Ok(());
         }
         if args.check {
-            stale.push(one.file);
-        } else {
-            // `write_file` creates the directories too.
-            sh.write_file(one.file, &wanted)?;
-            println!("wrote {}", one.file);
+            stale.push(file.to_owned());
+            return Ok(());
+        }
+        // `write_file` creates the directories too.
+        sh.write_file(file, text)?;
+        println!("wrote {file}");
+        Ok(())
+    };
+    // The charts first: they need no program to be built.
+    for (file, text) in charts::files(sh)? {
+        settle(&file, &text)?;
+    }
+    for one in GENERATED {
+        let text = output(sh, one)?;
+        for file in one.files {
+            settle(file, &text)?;
         }
     }
     if !stale.is_empty() {
@@ -96,6 +99,26 @@ pub(crate) fn run(sh: &Shell, args: &Args) -> anyhow::Result<()> {
             stale.join(", ")
         );
     }
-    println!("{} generated file(s) up to date", GENERATED.len());
+    println!("{count} generated file(s) up to date");
     Ok(())
+}
+
+/// What a program of ours prints.
+fn output(sh: &Shell, one: &Generated) -> anyhow::Result<String> {
+    let (package, binary, arguments) = (one.package, one.binary, one.arguments);
+    let output = cmd!(
+        sh,
+        "cargo run --quiet --package {package} --bin {binary} -- {arguments...}"
+    )
+    .quiet()
+    .output()?;
+    let text = String::from_utf8(output.stdout)?;
+    if text.trim().is_empty() {
+        bail!(
+            "`{binary} {}` printed nothing for {}",
+            arguments.join(" "),
+            one.files.join(" and ")
+        );
+    }
+    Ok(text)
 }
