@@ -184,23 +184,28 @@ fn of_node(node: &Node) -> Value {
     Value::Object(schema)
 }
 
-/// Rows of a Markdown table: value, default, what it is.
+/// A Markdown table: value, default, what it is.
 pub(super) fn table(nodes: &[Node]) -> String {
-    let mut rows = String::from("| value | default | what |\n|---|---|---|\n");
-    add_rows(nodes, "", &mut rows);
-    rows
+    let mut lines = vec![
+        "| value | default | what |".to_owned(),
+        "|---|---|---|".to_owned(),
+    ];
+    lines.extend(rows(nodes, ""));
+    lines.join("\n") + "\n"
 }
 
-fn add_rows(nodes: &[Node], prefix: &str, rows: &mut String) {
-    for node in nodes {
-        let path = format!("{prefix}{}", node.name);
-        if let Some(description) = &node.description {
-            let default = shown(&node.default).replace('|', "\\|");
-            let description = description.replace('|', "\\|");
-            rows.push_str(&format!("| `{path}` | {default} | {description} |\n"));
-        }
-        add_rows(&node.children, &format!("{path}."), rows);
-    }
+fn rows(nodes: &[Node], prefix: &str) -> Vec<String> {
+    nodes.iter().flat_map(|node| rows_of(node, prefix)).collect()
+}
+
+fn rows_of(node: &Node, prefix: &str) -> Vec<String> {
+    let path = format!("{prefix}{}", node.name);
+    let Some(description) = &node.description else {
+        return rows(&node.children, &format!("{path}."));
+    };
+    let cell = |text: &str| text.replace('|', "\\|");
+    let default = cell(&shown(&node.default));
+    vec![format!("| `{path}` | {default} | {} |", cell(description))]
 }
 
 /// A default in a table: a long one is told apart, not shown.
