@@ -1,9 +1,11 @@
 //! Leader election by Lease: one active replica, the others warm.
 
+use std::time::Duration;
+
 use anyhow::Context as _;
 use kube::Client;
-use kube_lease_manager::LeaseManagerBuilder;
-use tokio::sync::watch;
+use kube_lease_manager::{LeaseManager, LeaseManagerBuilder};
+use tokio::{sync::watch, task::JoinHandle};
 
 /// Where and as whom to compete.
 #[derive(Clone, Debug)]
@@ -29,12 +31,50 @@ pub fn identity() -> String {
     })
 }
 
+/// How long giving the lease away may take.
+const RELEASE: Duration = Duration::from_secs(3);
+
+/// That this process leads. Dropping it releases the lease in the background, which a process that ends does not see
+/// through: [`Leadership::release`] does.
+#[derive(Debug)]
+pub struct Leadership {
+    lease: String,
+    leading: watch::Receiver<bool>,
+    task: JoinHandle<kube_lease_manager::Result<LeaseManager>>,
+}
+
+impl Leadership {
+    /// Waits until this process leads.
+    pub async fn acquire(client: Client, election: Election) -> anyhow::Result<Self> {
+        acquire_lease(client, election).await
+    }
+
+    /// Ends when leadership is lost, and only then: the process must exit then, because another one is acting.
+    pub async fn lost(&mut self) -> anyhow::Error {
+        // `Err` is the end of the election task: no leadership either.
+        drop(wait_for(&mut self.leading, false).await);
+        anyhow::anyhow!("lost the Lease {}: another replica leads now", self.lease)
+    }
+
+    /// Gives the lease away, so that another process need not wait for its end.
+    pub async fn release(self) {
+        drop(self.leading);
+        // `Err`: its end will do it.
+        drop(tokio::time::timeout(RELEASE, self.task).await);
+    }
+}
+
 /// Waits until this process leads. The returned future ends when leadership is lost, and only then:
 /// the process must exit then, because another one is acting. Dropping the future releases the lease.
 pub async fn acquire(
     client: Client,
     election: Election,
 ) -> anyhow::Result<impl Future<Output = anyhow::Error> + Send + use<>> {
+    let mut leadership = Leadership::acquire(client, election).await?;
+    Ok(async move { leadership.lost().await })
+}
+
+async fn acquire_lease(client: Client, election: Election) -> anyhow::Result<Leadership> {
     let lease = format!("{}/{}", election.namespace, election.lease);
     let manager = LeaseManagerBuilder::new(client, &election.lease)
         .with_namespace(&election.namespace)
@@ -51,12 +91,7 @@ pub async fn acquire(
         .await
         .context("the election task ended")?;
     tracing::info!(lease, identity = election.identity, "leading");
-    Ok(async move {
-        // `Err` is the end of the election task: no leadership either.
-        drop(wait_for(&mut leading, false).await);
-        drop(task);
-        anyhow::anyhow!("lost the Lease {lease}: another replica leads now")
-    })
+    Ok(Leadership { lease, leading, task })
 }
 
 async fn wait_for(leading: &mut watch::Receiver<bool>, wanted: bool) -> Result<(), watch::error::RecvError> {

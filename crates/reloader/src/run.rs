@@ -13,8 +13,8 @@ use plumbline_common::{
     admin::{self, Admin},
     client::{self, ClientOptions},
     events::Recorder,
-    leader,
-    shutdown::Supervisor,
+    leader::{self, Leadership},
+    shutdown::{Stopping, Supervisor},
     telemetry,
 };
 use prometheus_client::registry::Registry;
@@ -128,24 +128,44 @@ async fn controller(flags: &Flags) -> anyhow::Result<()> {
         identity: environment.pod_name.unwrap_or_else(leader::identity),
     });
     // A standby watches too: it takes over with everything known.
-    supervisor.spawn("the worker", work(controller, client, election));
+    let stopping = supervisor.stopping();
+    supervisor.spawn("the worker", work(controller, client, election, stopping));
     supervisor.run().await
 }
 
+// Until the process is asked to stop: what is being written then is written to its end, and the lease is given away.
 async fn work(
     controller: Arc<Controller>,
     client: Client,
     election: Option<leader::Election>,
+    stopping: Stopping,
 ) -> anyhow::Result<()> {
     let Some(election) = election else {
-        controller.work().await;
+        controller.work(stopping).await;
         return Ok(());
     };
-    let lost = leader::acquire(client, election).await?;
+    let mut leadership = tokio::select! {
+        () = stopping.clone().wait() => return Ok(()),
+        leadership = Leadership::acquire(client, election) => leadership?,
+    };
     tokio::select! {
-        () = controller.work() => Ok(()),
-        error = lost => Err(error),
+        () = controller.work(stopping) => {}
+        error = leadership.lost() => return Err(error),
     }
+    leadership.release().await;
+    Ok(())
+}
+
+// A part that only reads: it ends as soon as the process is asked to stop.
+fn reads(supervisor: &mut Supervisor, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+    let stopping = supervisor.stopping();
+    supervisor.spawn(name, async move {
+        tokio::select! {
+            () = stopping.wait() => {}
+            () = task => anyhow::bail!("it ended by itself"),
+        }
+        Ok(())
+    });
 }
 
 fn follow(controller: &Arc<Controller>, supervisor: &mut Supervisor) {
@@ -156,44 +176,39 @@ fn follow(controller: &Arc<Controller>, supervisor: &mut Supervisor) {
     } = &config.namespaces
     {
         let (controller, selector) = (controller.clone(), selector.clone());
-        supervisor.spawn("watching namespaces", async move {
+        reads(supervisor, "watching namespaces", async move {
             namespaces::follow(&controller, &selector).await;
-            Ok(())
         });
     }
     if config.by_name {
-        let controller = controller.clone();
-        supervisor.spawn("watching sources", async move {
-            by_name::follow(controller).await;
-            Ok(())
-        });
+        reads(
+            supervisor,
+            "watching sources",
+            by_name::follow(controller.clone()),
+        );
     }
     for scope in scopes(&config.namespaces) {
         if config.csi {
-            let (controller, scope) = (controller.clone(), scope.clone());
-            supervisor.spawn("watching classes", async move {
-                csi::follow(controller, scope).await;
-                Ok(())
-            });
+            let task = csi::follow(controller.clone(), scope.clone());
+            reads(supervisor, "watching classes", task);
         }
         for kind in config.sources.iter().filter(|_| !config.by_name) {
             let (controller, scope) = (controller.clone(), scope.clone());
             let kind = *kind;
             let selection = selection(&controller, kind);
-            supervisor.spawn("watching sources", async move {
+            reads(supervisor, "watching sources", async move {
                 match kind {
                     SourceKind::Secret => {
                         observe::sources::<Secret>(controller, scope, selection, None).await;
                     }
                     _ => observe::sources::<ConfigMap>(controller, scope, selection, None).await,
                 }
-                Ok(())
             });
         }
         for kind in &config.workloads {
             let (controller, scope) = (controller.clone(), scope.clone());
             let kind = *kind;
-            supervisor.spawn("watching workloads", async move {
+            reads(supervisor, "watching workloads", async move {
                 match kind {
                     WorkloadKind::Deployment => observe::workloads::<Deployment>(controller, scope).await,
                     WorkloadKind::StatefulSet => observe::workloads::<StatefulSet>(controller, scope).await,
@@ -202,7 +217,6 @@ fn follow(controller: &Arc<Controller>, supervisor: &mut Supervisor) {
                     WorkloadKind::Job => observe::workloads::<Job>(controller, scope).await,
                     WorkloadKind::Rollout => observe::workloads::<Rollout>(controller, scope).await,
                 }
-                Ok(())
             });
         }
     }

@@ -7,10 +7,11 @@ mod write;
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use kube::Client;
+use plumbline_common::shutdown::Stopping;
 use tokio::{sync::Notify, task::JoinSet};
 
 use crate::{
@@ -26,6 +27,9 @@ use crate::{
     source::SourceKey,
     workload::{Reading, WorkloadKey},
 };
+
+/// How long what is being written may take when the process is to stop.
+const LAST_WRITES: Duration = Duration::from_secs(5);
 
 /// Everything the tasks of the reloader share.
 #[derive(Debug)]
@@ -145,10 +149,18 @@ impl Controller {
         self.state().index.used()
     }
 
-    /// Looks at workloads as they become due, for ever.
-    pub async fn work(self: Arc<Self>) {
-        self.started().await;
-        self.writer.runner().recover().await;
+    /// Looks at workloads as they become due, until the process is to stop.
+    pub async fn work(self: Arc<Self>, stopping: Stopping) {
+        let prepared = async {
+            self.started().await;
+            // First: what is begun from now on leaves copies too.
+            self.writer.runner().recover().await;
+        };
+        let mut stop = std::pin::pin!(stopping.wait());
+        tokio::select! {
+            () = &mut stop => return,
+            () = prepared => {}
+        }
         let mut tasks = JoinSet::new();
         loop {
             let now = Instant::now();
@@ -175,6 +187,7 @@ impl Controller {
                 }
             };
             tokio::select! {
+                () = &mut stop => break,
                 () = self.wake.notified() => {}
                 () = due => {}
                 Some(ended) = tasks.join_next() => {
@@ -184,6 +197,9 @@ impl Controller {
                 }
             }
         }
+        // What is cut off after that is as if the process had been killed: the next one finishes it.
+        let rest = async { while tasks.join_next().await.is_some() {} };
+        drop(tokio::time::timeout(LAST_WRITES, rest).await);
     }
 
     fn count(&self, state: &State) {
