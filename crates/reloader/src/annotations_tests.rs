@@ -95,6 +95,20 @@ fn typed_auto_is_for_its_type_only_and_ored_with_auto() {
     let policy = Policy::parse(Some(&map(&[(CLASS_AUTO, "true")])), None, &Keys::default());
     assert_eq!(policy.class.cause(PLAIN), Some(Cause::Auto));
     assert_eq!(policy.secret.cause(PLAIN), None);
+    let unreferenced = Relation {
+        referenced: false,
+        ..PLAIN
+    };
+    let named = (keys::CLASS_NAMED, "a.p");
+    let policy = Policy::parse(Some(&map(&[named])), None, &Keys::default());
+    assert_eq!(policy.class.cause(unreferenced), Some(Cause::Named));
+    assert_eq!(policy.secret.cause(unreferenced), None);
+    let policy = Policy::parse(
+        Some(&map(&[named, (keys::CLASS_EXCLUDE, "app")])),
+        None,
+        &Keys::default(),
+    );
+    assert_eq!(policy.class.cause(unreferenced), None);
 }
 
 #[test]

@@ -44,7 +44,10 @@ pub(crate) async fn follow(controller: Arc<Controller>) {
 }
 
 async fn one(controller: Arc<Controller>, namespace: String, source: SourceKey) {
-    let selection = watcher::Config::default().fields(&format!("metadata.name={}", source.name));
+    let mut selection = watcher::Config::default().fields(&format!("metadata.name={}", source.name));
+    if let Some(labels) = &controller.config().source_selector {
+        selection = selection.labels(labels);
+    }
     let (namespace, name) = (Some(namespace), Some(source.name));
     if source.kind == SourceKind::Secret {
         observe::sources::<Secret>(controller, namespace, selection, name).await;

@@ -3,12 +3,17 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::ResourceExt;
 
 use crate::{
+    annotations::Marks,
     digest::{Digest, Keyer},
+    index::SeenSource,
+    keys::Keys,
     observe::Object,
-    source::SourceKind,
+    source::{SourceKey, SourceKind},
     stakater::Sha1,
+    workload::version,
 };
 
 /// Names a key of a source within this process.
@@ -33,6 +38,22 @@ pub struct Hashed {
 pub(crate) trait Content: Object {
     const SOURCE: SourceKind;
     fn hashed(&self, keyer: &Keyer) -> Hashed;
+}
+
+impl SeenSource {
+    /// What is kept of an object.
+    pub(crate) fn of<K: Content>(object: &K, keyer: &Keyer, keys: &Keys) -> Self {
+        let hashed = object.hashed(keyer);
+        Self {
+            namespace: object.namespace().unwrap_or_default(),
+            key: SourceKey::new(K::SOURCE, object.name_any()),
+            digest: hashed.digest,
+            sha1: hashed.sha1,
+            keys: hashed.keys,
+            marks: Marks::parse(object.meta().annotations.as_ref(), keys),
+            version: version(object.meta()),
+        }
+    }
 }
 
 impl Content for ConfigMap {

@@ -15,7 +15,6 @@ use kube::{Api, Client, ResourceExt, api::ListParams};
 use plumbline_common::client::{self, ClientOptions};
 
 use crate::{
-    annotations::Marks,
     argo::Rollout,
     args::{Explain, Flags},
     config::{Config, Environment},
@@ -25,10 +24,11 @@ use crate::{
     index::{Index, News, Scope, SeenSource},
     keystore,
     kinds::{Rollable, WorkloadKind},
+    options::Options,
     pause,
     run::USER_AGENT,
-    source::SourceKey,
-    workload::{Reading, Workload, version},
+    source::{SourceKey, SourceKind},
+    workload::{Reading, Workload},
 };
 
 /// Reads a workload and its namespace's sources, and prints what the controller would decide.
@@ -60,7 +60,11 @@ pub async fn run(explain: &Explain, flags: &Flags) -> anyhow::Result<()> {
         keys: config.keys.clone(),
         key_id: keyer.id().to_owned(),
     };
-    let workload = read(&client, &namespace, kind, name, &reading).await?;
+    let mut workload = read(&client, &namespace, kind, name, &reading).await?;
+    if let Some(other) = &workload.template_of {
+        let other = read(&client, &namespace, other.kind, &other.name, &reading).await?;
+        workload.use_template_of(&other);
+    }
 
     let mut index = Index::new(config.auto_all);
     let listing = Listing {
@@ -71,6 +75,12 @@ pub async fn run(explain: &Explain, flags: &Flags) -> anyhow::Result<()> {
     };
     listing.sources::<ConfigMap>(&mut index).await?;
     listing.sources::<Secret>(&mut index).await?;
+    for source in workload.options.iter().flat_map(|options| &options.foreign) {
+        match source.kind {
+            SourceKind::Secret => listing.foreign::<Secret>(source, &mut index).await?,
+            _ => listing.foreign::<ConfigMap>(source, &mut index).await?,
+        }
+    }
     index.put_workload(workload.clone(), News::Listed);
     let text = text(&index, &workload, &config);
     std::io::stdout()
@@ -137,29 +147,76 @@ impl Listing<'_> {
             .with_context(|| format!("cannot list {}s in {}", K::SOURCE.kind(), self.namespace))?;
         let mut seen = HashSet::new();
         for object in &list.items {
-            let hashed = object.hashed(self.keyer);
             seen.insert((self.namespace.to_owned(), object.name_any()));
-            let source = SeenSource {
-                namespace: self.namespace.to_owned(),
-                key: SourceKey::new(K::SOURCE, object.name_any()),
-                digest: hashed.digest,
-                sha1: hashed.sha1,
-                keys: hashed.keys,
-                marks: Marks::parse(object.meta().annotations.as_ref(), &self.config.keys),
-                version: version(object.meta()),
-            };
-            index.put_source(source, News::Listed);
+            index.put_source(self.seen(object), News::Listed);
         }
-        index.listed_sources(
-            Scope {
-                kind: K::SOURCE,
-                namespace: None,
-                name: None,
-            },
-            &seen,
-        );
+        let scope = Scope {
+            kind: K::SOURCE,
+            namespace: Some(self.namespace.to_owned()),
+            name: None,
+        };
+        index.listed_sources(scope, &seen);
         Ok(())
     }
+
+    // Who may not read it is told that it is not watched.
+    async fn foreign<K: Content>(&self, source: &SourceKey, index: &mut Index) -> anyhow::Result<()> {
+        let (namespace, name) = source.home(self.namespace);
+        let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
+        match api.get_opt(name).await {
+            Ok(Some(object)) => drop(index.put_source(self.seen(&object), News::Listed)),
+            Ok(None) => {
+                let scope = Scope {
+                    kind: K::SOURCE,
+                    namespace: Some(namespace.to_owned()),
+                    name: Some(name.to_owned()),
+                };
+                index.listed_sources(scope, &HashSet::new());
+            }
+            Err(kube::Error::Api(status)) if status.is_forbidden() => {}
+            Err(error) => return Err(error).with_context(|| format!("cannot read {source}")),
+        }
+        Ok(())
+    }
+
+    fn seen<K: Content>(&self, object: &K) -> SeenSource {
+        SeenSource::of(object, self.keyer, &self.config.keys)
+    }
+}
+
+// What it waits for when it is to be rolled.
+fn wishes(options: &Options) -> Vec<String> {
+    let mut lines = Vec::new();
+    if !options.after.is_empty() {
+        let others = options.after.iter();
+        let others = others.map(|(kind, name)| format!("{}/{name}", kind.kind().to_lowercase()));
+        lines.push(format!(
+            "  comes after: {}",
+            others.collect::<Vec<_>>().join(", ")
+        ));
+    }
+    if options.canary {
+        lines.push("  is a canary: others with the same source wait until it is well".into());
+    }
+    if options.evict {
+        lines.push("  its pods are evicted, its template stays".into());
+    }
+    match &options.windows {
+        None => {}
+        Some(Err(problem)) => lines.push(format!("  held: {problem}")),
+        Some(Ok(windows)) => {
+            let wait = windows.until_open(Timestamp::now());
+            if wait.is_zero() {
+                lines.push("  its window is open".into());
+            } else {
+                lines.push(format!(
+                    "  its window opens in {} min",
+                    wait.as_secs().div_ceil(60)
+                ));
+            }
+        }
+    }
+    lines
 }
 
 /// What there is to tell, as text.
@@ -180,6 +237,9 @@ fn text(index: &Index, workload: &Workload, config: &Config) -> String {
                 "  {source}: referenced, but never rolls it (not asked for, excluded or ignored)"
             ));
         }
+    }
+    for source in index.unshared(workload) {
+        lines.push(format!("  {source}: named, but its owner does not share it"));
     }
     for dependency in &dependencies {
         let state = match dependency.presence {
@@ -205,8 +265,9 @@ fn text(index: &Index, workload: &Workload, config: &Config) -> String {
         pause::Standing::Over => lines.push("  its pause is over".into()),
     }
     if let Err(problem) = pause::beside(&workload.pause) {
-        lines.push(format!("  blocked: {problem}"));
+        lines.push(format!("  held: {problem}"));
     }
+    lines.extend(workload.options.iter().flat_map(|options| wishes(options)));
     let observed = Observed {
         workload,
         dependencies,

@@ -94,16 +94,19 @@ impl Fan<'_> {
 
     // A canary's failure always halts those that wait for it.
     fn failed(&self, workload: &Workload, changes: &[Change]) -> Option<WorkloadKey> {
-        let others = self.sharing(workload, changes);
-        let failed = others.filter(|(other, change)| {
-            let counts = self.halt || other.opts(|options| options.canary);
-            let known = other.baseline.as_ref();
-            let same = known.is_some_and(|known| known.sources.get(&change.source) == Some(&change.seen));
-            let ours = other.last_trigger.as_ref();
-            let ours = ours.is_some_and(|last| last.sources.contains(&change.source.to_string()));
-            counts && same && ours && other.progress == Progress::Failed
+        let namespace = &workload.key.namespace;
+        let failed = changes.iter().flat_map(|change| {
+            let others = self.index.failed(namespace, &change.source);
+            others.filter(|other| {
+                let counts = self.halt || other.opts(|options| options.canary);
+                let known = other.baseline.as_ref();
+                let same = known.is_some_and(|known| known.sources.get(&change.source) == Some(&change.seen));
+                let ours = other.last_trigger.as_ref();
+                let ours = ours.is_some_and(|last| last.sources.contains(&change.source.to_string()));
+                counts && same && ours && other.key != workload.key
+            })
         });
-        failed.map(|(other, _)| other.key.clone()).min()
+        failed.map(|other| other.key.clone()).min()
     }
 
     // Canaries for the same change that have not been rolled, or are not done.
@@ -111,31 +114,18 @@ impl Fan<'_> {
         if workload.opts(|options| options.canary) {
             return BTreeSet::new();
         }
-        let others = self.sharing(workload, changes);
-        let others = others.filter(|(other, _)| other.opts(|options| options.canary));
-        let unfinished = others.filter(|(other, change)| {
-            let known = other
-                .baseline
-                .as_ref()
-                .and_then(|known| known.sources.get(&change.source));
-            let behind = known.is_some_and(|seen| matches!(seen, Seen::Content(_)) && *seen != change.seen);
-            behind || self.in_progress(other)
+        let namespace = &workload.key.namespace;
+        let unfinished = changes.iter().flat_map(|change| {
+            let others = self.index.canaries(namespace, &change.source);
+            others.filter(|other| {
+                let known = other.baseline.as_ref();
+                let known = known.and_then(|known| known.sources.get(&change.source));
+                let behind =
+                    known.is_some_and(|seen| matches!(seen, Seen::Content(_)) && *seen != change.seen);
+                behind || self.in_progress(other)
+            })
         });
-        unfinished.map(|(other, _)| other.key.clone()).collect()
-    }
-
-    // Other workloads that the same sources can roll.
-    fn sharing<'a>(
-        &'a self,
-        workload: &'a Workload,
-        changes: &'a [Change],
-    ) -> impl Iterator<Item = (&'a Workload, &'a Change)> {
-        changes.iter().flat_map(move |change| {
-            let users = self.index.users(&workload.key.namespace, &change.source);
-            users
-                .filter(move |other| other.key != workload.key)
-                .map(move |other| (other, change))
-        })
+        unfinished.map(|other| other.key.clone()).collect()
     }
 
     // Of those it comes after: the ones that are to be rolled themselves or are being rolled.

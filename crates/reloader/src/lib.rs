@@ -40,6 +40,7 @@ pub mod queue;
 pub mod references;
 pub mod report;
 pub mod rerun;
+pub mod revert;
 pub mod run;
 pub mod selector;
 pub mod source;

@@ -16,18 +16,17 @@ use plumbline_common::backoff::Backoff;
 use serde::de::DeserializeOwned;
 
 use crate::{
-    annotations::Marks,
     content::Content,
     controller::Controller,
     index::{News, Scope, SeenSource},
     kinds::{Rollable, WorkloadKind},
     source::{SourceKey, SourceKind},
-    workload::{Workload, WorkloadKey, version},
+    workload::{Workload, WorkloadKey},
 };
 
 /// Objects of one page of a list: with Secrets and ConfigMaps of up to 1 MiB, what is in memory at once.
 const PAGE: u32 = 100;
-/// After this many polls a watch is tried again.
+/// After this many polls, or one that fails, a watch is tried again.
 const POLLS: u32 = 40;
 const BACKOFF: Backoff = Backoff {
     base: Duration::from_millis(500),
@@ -143,6 +142,8 @@ pub(crate) async fn follow<K: Object>(
             tokio::time::sleep(controller.config().poll_interval).await;
             if let Err(error) = poll(&api, &selection, &mut sink).await {
                 controller.stream_failing(&name, &error.to_string());
+                // What may not even be listed was taken away as a whole, and comes back as a whole.
+                break;
             }
         }
     }
@@ -264,25 +265,12 @@ impl<K: Content> Sink<K> for SourceSink {
         if !self.controller.wanted(&namespace) {
             return;
         }
-        let hashed = object.hashed(self.controller.keyer());
-        let marks = Marks::parse(object.meta().annotations.as_ref(), &self.controller.config().keys);
-        let version = version(object.meta());
         if news == News::Listed {
-            self.seen.insert((namespace.clone(), name.clone()));
+            self.seen.insert((namespace, name));
         }
-        let key = SourceKey::new(K::SOURCE, name);
-        self.controller.source_seen(
-            SeenSource {
-                namespace,
-                key,
-                digest: hashed.digest,
-                sha1: hashed.sha1,
-                keys: hashed.keys,
-                marks,
-                version,
-            },
-            news,
-        );
+        let (keyer, keys) = (self.controller.keyer(), &self.controller.config().keys);
+        self.controller
+            .source_seen(SeenSource::of(object, keyer, keys), news);
     }
 
     fn remove(&mut self, object: &K) {

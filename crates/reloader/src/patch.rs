@@ -77,6 +77,11 @@ impl Writing<'_> {
             for change in changes {
                 template.mark(workload, change);
             }
+            // An apply puts what it states into the order in which it states it: containers keep theirs.
+            let place = |name: &str| workload.containers.iter().position(|container| container == name);
+            template
+                .variables
+                .sort_by_key(|(container, _, _)| place(container));
         }
         // Variables alone may come out as they were: two sources share one, or a hash collides, or the source is gone.
         if self.strategy == Strategy::Annotations || !template.differs(workload) {

@@ -131,6 +131,16 @@ fn our_standing_variables_are_stated_again_and_others_are_not() {
 }
 
 #[test]
+fn containers_are_stated_in_their_own_order() {
+    // `app` is used by the second container, and the state's order puts it first.
+    let changes = [change("app", "v1"), change("unreferenced", "v1")];
+    let body = roll(&workload(json!({})), Strategy::EnvVars, &changes);
+    let containers = body["spec"]["template"]["spec"]["containers"].as_array().unwrap();
+    let names: Vec<_> = containers.iter().map(|container| &container["name"]).collect();
+    assert_eq!(names, ["a", "b"]);
+}
+
+#[test]
 fn recording_the_state_leaves_the_template_as_it_is() {
     let writing = Writing {
         prune: false,

@@ -55,9 +55,16 @@ impl Reporter {
         self.action(workload, "success", took);
     }
 
-    /// A workload was not rolled, because this is a dry run.
-    pub fn would_roll(&self, workload: &Workload, changes: &[Change]) {
-        tracing::info!(workload = %workload.key, sources = names(changes), "would be rolled (dry run)");
+    /// A workload was not written, because this is a dry run.
+    pub fn would_write(&self, workload: &Workload, changes: &[Change], stale: &[SourceKey]) {
+        for source in stale {
+            tracing::info!(workload = %workload.key, %source, "was changed before and never rolled (dry run)");
+        }
+        if changes.is_empty() {
+            tracing::debug!(workload = %workload.key, "its state would be recorded (dry run)");
+        } else {
+            tracing::info!(workload = %workload.key, sources = names(changes), "would be rolled (dry run)");
+        }
         self.skipped("dry_run");
     }
 

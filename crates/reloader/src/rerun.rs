@@ -103,9 +103,12 @@ impl Runner {
         self.create(&key.namespace, &probe, Mode::DryRun)
             .await
             .map_err(failed("recreate"))?;
-        let backup = self.keep(job, &manifest).await;
-        if let Err(error) = &backup {
-            tracing::warn!(workload = %key, %error, "no copy of the Job could be kept while it is made anew");
+        match self.keep(job, &manifest).await {
+            Ok(()) => {}
+            Err(kube::Error::Api(status)) if status.is_forbidden() => {
+                tracing::debug!(workload = %key, "no copy of the Job may be kept while it is made anew");
+            }
+            Err(error) => return Err(failed("keep a copy of")(error)),
         }
         // In a task of its own: giving up on the answer must not leave it half done.
         let replaced = tokio::spawn(self.clone().replace(key.clone(), job.uid.clone(), manifest)).await;
@@ -146,15 +149,7 @@ impl Runner {
 
     /// Finishes what was begun before this process started.
     pub async fn recover(&self) {
-        let api = self.backups();
-        let backups = match api.list(&ListParams::default().labels(LABEL)).await {
-            Ok(list) => list.items,
-            Err(error) => {
-                tracing::debug!(%error, "copies of Jobs cannot be listed");
-                return;
-            }
-        };
-        for backup in backups {
+        for backup in self.left_over().await {
             let field = |name: &str| {
                 backup
                     .data
@@ -182,6 +177,22 @@ impl Runner {
             tracing::info!(workload = %key, "is made anew: an earlier process had begun to");
             tokio::spawn(self.clone().finish(key, uid, manifest));
         }
+    }
+
+    async fn left_over(&self) -> Vec<Secret> {
+        let api = self.backups();
+        for attempt in 1.. {
+            match api.list(&ListParams::default().labels(LABEL)).await {
+                Ok(list) => return list.items,
+                // Who may not list them may not have made any.
+                Err(kube::Error::Api(status)) if status.is_forbidden() => break,
+                Err(error) => {
+                    tracing::warn!(%error, "copies of Jobs cannot be listed yet, is tried again");
+                    tokio::time::sleep(SLOW.delay(attempt)).await;
+                }
+            }
+        }
+        Vec::new()
     }
 
     // Until the Job is there. One that is there already, whoever made it, is left alone.

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
 use crate::{
@@ -9,13 +10,14 @@ use crate::{
     annotations::Problem,
     decide::{Change, Plan, Recorded},
     error::Error,
+    index::Unwritten,
     keys::{Keys, SOURCES},
     kinds::WorkloadKind,
     patch::Writing,
     pause,
     source::SourceKey,
     state::Baseline,
-    workload::{Workload, WorkloadKey},
+    workload::{LastTrigger, Workload, WorkloadKey},
 };
 
 /// What to do next with a workload.
@@ -168,6 +170,26 @@ impl Step {
 }
 
 impl Write {
+    /// What it would leave on the workload, for where that may not be written.
+    pub(crate) fn unwritten(&self, now: Timestamp) -> Option<Unwritten> {
+        let last = self.workload.last_trigger.as_ref();
+        let first = u64::try_from(now.as_second()).unwrap_or_default();
+        // The next Job of a CronJob is named by this number: it must not begin at 1 in each process.
+        let count = last.map_or(first, |last| last.count);
+        Some(Unwritten {
+            baseline: self.baseline.clone()?,
+            trigger: LastTrigger {
+                count: if self.changes.is_empty() { count } else { count + 1 },
+                at: now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+                sources: self
+                    .changes
+                    .iter()
+                    .map(|change| change.source.to_string())
+                    .collect(),
+            },
+        })
+    }
+
     /// Writes. Returns the workload as it is now, if that is known.
     pub(crate) async fn perform(&self, writer: &Writer, keys: &Keys) -> Result<Option<Workload>, Error> {
         match &self.how {

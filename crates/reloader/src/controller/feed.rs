@@ -20,9 +20,11 @@ impl Controller {
             seen.key.kind,
         );
         let mut state = self.state();
-        if let Some(webhook) = self.webhook.as_ref().filter(|_| news == News::Happened) {
+        if let Some(webhook) = &self.webhook {
             let before = state.index.digest(&seen.namespace, &seen.key);
-            if before.map_or(self.config.settings.on_create, |before| before != seen.digest) {
+            let created = self.config.settings.on_create && news == News::Happened;
+            // A change that a list shows was made while the watch was interrupted.
+            if before.map_or(created, |before| before != seen.digest) {
                 webhook.post("application/json", UPDATED.into());
             }
         }
@@ -83,13 +85,18 @@ impl Controller {
     pub(crate) fn workload_seen(&self, workload: Workload, news: News) {
         let key = workload.key.clone();
         let mut state = self.state();
-        if state.index.put_workload(workload, news) {
+        let concerned = state.index.put_workload(workload, news);
+        if concerned {
             state.queue.now(key, Instant::now());
-            drop(state);
-            self.wake.notify_one();
-            if self.config.by_name {
-                self.used.notify_one();
-            }
+        } else if state.index.workload(&key).is_none() {
+            // Nothing rolls it any more.
+            state.memory.remove(&key);
+            state.pending.remove(&key);
+        }
+        drop(state);
+        self.wake.notify_one();
+        if self.config.by_name {
+            self.used.notify_one();
         }
     }
 

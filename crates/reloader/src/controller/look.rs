@@ -9,7 +9,7 @@ use crate::{
     decide::{self, Observed, Plan},
     gate::{Fan, Gate},
     patch::Writing,
-    pause,
+    pause, revert,
     step::{Blocked, Step},
     workload::{Workload, WorkloadKey},
 };
@@ -95,6 +95,12 @@ impl Controller {
             state.pending.remove(key);
         }
         let clock = Timestamp::now();
+        if plan == Plan::Nothing
+            && !self.config.dry_run
+            && let Some(message) = revert::told(&workload, clock)
+        {
+            self.tell(&mut state, &workload, "reverted", "Reverted", message);
+        }
         match pause::standing(&workload.pause, clock) {
             pause::Standing::Over => return Some(Step::resume(&workload)),
             pause::Standing::Paused(rest) if plan == Plan::Nothing => return Some(Step::Wait(now + rest)),

@@ -2,16 +2,16 @@
 
 use std::time::{Duration, Instant};
 
+use k8s_openapi::jiff::Timestamp;
 use plumbline_common::backoff::Backoff;
 
 use super::{Controller, State};
 use crate::{
     error::Error,
     evict::{self, Eviction},
-    index::News,
     kinds::WorkloadKind,
     step::{Blocked, Write},
-    workload::{Workload, WorkloadKey},
+    workload::Workload,
 };
 
 const BACKOFF: Backoff = Backoff {
@@ -25,15 +25,7 @@ impl Controller {
     pub(super) async fn write(&self, write: Write) -> &'static str {
         let key = write.workload.key.clone();
         if self.config.dry_run {
-            let sources: Vec<_> = write
-                .changes
-                .iter()
-                .map(|change| change.source.to_string())
-                .collect();
-            // Without a write it stays to be done, and would be told at every look.
-            if !sources.is_empty() && self.is_news(&key, &format!("{sources:?}")) {
-                self.reporter.would_roll(&write.workload, &write.changes);
-            }
+            self.would_write(&write);
             return "dry_run";
         }
         let start = Instant::now();
@@ -47,12 +39,16 @@ impl Controller {
                 let mut state = self.state();
                 // What the answer tells, a later event will only repeat.
                 if let Some(after) = after {
-                    state.index.put_workload(after, News::Happened);
+                    state.index.written(after);
                 }
                 state.pending.remove(&key);
                 let memory = state.memory.entry(key).or_default();
                 memory.failures = 0;
-                memory.told.clear();
+                // What is wrong with its annotations is so still.
+                let problems = &write.workload.policy.problems;
+                memory
+                    .told
+                    .retain(|told| problems.iter().any(|problem| problem.to_string() == *told));
                 if write.changes.is_empty() {
                     drop(state);
                 } else {
@@ -92,15 +88,30 @@ impl Controller {
         outcome: Result<Option<Workload>, Error>,
     ) -> Result<Option<Workload>, Error> {
         let batch = matches!(write.workload.key.kind, WorkloadKind::CronJob | WorkloadKind::Job);
-        match (outcome, &write.baseline) {
-            (Err(error), Some(baseline)) if batch && error.is_forbidden_patch() => {
+        match outcome {
+            Err(error) if batch && error.is_forbidden_patch() && write.baseline.is_some() => {
                 tracing::debug!(workload = %write.workload.key, %error, "the state is kept in memory");
-                self.state()
-                    .index
-                    .remember(&write.workload.key, &write.workload.uid, baseline.clone());
+                self.remember(write);
                 Ok(None)
             }
-            (outcome, _) => outcome,
+            outcome => outcome,
+        }
+    }
+
+    // Tells what a dry run leaves undone, and goes on as if it had been done: the next change is told too.
+    fn would_write(&self, write: &Write) {
+        let stale = write.recorded.as_ref().map(|(_, stale)| stale.as_slice());
+        self.reporter
+            .would_write(&write.workload, &write.changes, stale.unwrap_or_default());
+        self.remember(write);
+        self.state().pending.remove(&write.workload.key);
+    }
+
+    fn remember(&self, write: &Write) {
+        if let Some(unwritten) = write.unwritten(Timestamp::now()) {
+            let workload = &write.workload;
+            let mut state = self.state();
+            state.index.remember(&workload.key, &workload.uid, unwritten);
         }
     }
 
@@ -115,7 +126,7 @@ impl Controller {
         let (again, result) = match outcome {
             Ok(Eviction::Done) => match self.writer.evicted(workload).await {
                 Ok(after) => {
-                    self.state().index.put_workload(after, News::Happened);
+                    self.state().index.written(after);
                     return "success";
                 }
                 Err(error) => (self.evicting_failed(workload, &error), "error"),
@@ -205,11 +216,5 @@ impl Controller {
         if memory.told.insert(message.clone()) {
             self.reporter.held(workload, metric, event, message);
         }
-    }
-
-    fn is_news(&self, key: &WorkloadKey, message: &str) -> bool {
-        let mut state = self.state();
-        let memory = state.memory.entry(key.clone()).or_default();
-        memory.told.insert(message.to_owned())
     }
 }

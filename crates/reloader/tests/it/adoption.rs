@@ -78,11 +78,7 @@ async fn a_new_workload_and_a_new_reference_roll_nothing() -> anyhow::Result<()>
 
 #[tokio::test]
 async fn config_map_and_deployment_in_one_apply_are_one_rollout() -> anyhow::Result<()> {
-    let bench = Bench::new().await?;
-    bench.config_map("app", "v1").await?;
-    bench.create(workload("Deployment", "web", &[AUTO])).await?;
-    let reloader = bench.start(&[]).await?;
-    bench.adopted("Deployment", "web", &["cm/app"]).await?;
+    let (bench, reloader, _) = Bench::web(&[]).await?;
     bench.set("ConfigMap", "app", "v2").await?;
     let change = json!({"spec": {"template": {"metadata": {"labels": {"version": "2"}}}}});
     bench.merge("Deployment", "web", change).await?;
@@ -95,18 +91,16 @@ async fn config_map_and_deployment_in_one_apply_are_one_rollout() -> anyhow::Res
 
 #[tokio::test]
 async fn an_undone_rollout_stays_undone() -> anyhow::Result<()> {
-    let bench = Bench::new().await?;
-    bench.config_map("app", "v1").await?;
-    bench.create(workload("Deployment", "web", &[AUTO])).await?;
-    let _reloader = bench.start(&["--debounce=0s"]).await?;
-    bench.adopted("Deployment", "web", &["cm/app"]).await?;
-    let before = bench.template("Deployment", "web").await?;
+    let (bench, _reloader, before) = Bench::web(&["--debounce=0s"]).await?;
     bench.set("ConfigMap", "app", "v2").await?;
     bench.rolled("Deployment", "web", &before).await?;
     // What `kubectl rollout undo` does: the template is put back as it was.
     let undo = json!({"spec": {"template": {"metadata": {"annotations": null}}}});
     bench.merge("Deployment", "web", undo).await?;
     bench.stays("Deployment", "web", &before).await?;
+    // An operator that owns the template does the same, and its pods go on with the old content.
+    let told = bench.event("web", "Reverted").await?;
+    assert!(told.contains("cm/app") && told.contains("evict"), "{told}");
     // The next change rolls again.
     bench.set("ConfigMap", "app", "v1").await?;
     bench.rolled("Deployment", "web", &before).await?;

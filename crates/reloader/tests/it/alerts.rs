@@ -1,31 +1,42 @@
-//! Alerts arrive at a real HTTP server, even one that fails at first.
+//! Alerts and notifications arrive at a real HTTP server, even one that fails at first.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::TcpListener,
     sync::mpsc,
-    time::Duration,
 };
 
-use crate::harness::{AUTO, Bench, workload};
+use serde_json::{Value, json};
 
-// Answers 500 once, then 200, and passes bodies on.
-pub(crate) fn webhook() -> anyhow::Result<(String, mpsc::Receiver<String>)> {
+use crate::{
+    harness::{AUTO, Bench, LIMIT, workload},
+    process::Start,
+};
+
+/// What was posted: the content type and the body.
+pub(crate) type Posted = (String, String);
+
+// Answers 500 once, then 200, and passes on what is posted.
+pub(crate) fn webhook() -> anyhow::Result<(String, mpsc::Receiver<Posted>)> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = format!("http://{}/hook", listener.local_addr()?);
-    let (sender, bodies) = mpsc::channel();
+    let (sender, posted) = mpsc::channel();
     std::thread::spawn(move || {
-        for (number, stream) in listener.incoming().take(2).enumerate() {
+        for (number, stream) in listener.incoming().enumerate() {
             let Ok(mut stream) = stream else { return };
             let mut reader = BufReader::new(&stream);
-            let mut length = 0;
+            let (mut length, mut kind) = (0, String::new());
             loop {
                 let mut line = String::new();
                 if reader.read_line(&mut line).is_err() || line.trim().is_empty() {
                     break;
                 }
-                if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                let line = line.to_ascii_lowercase();
+                if let Some(value) = line.strip_prefix("content-length:") {
                     length = value.trim().parse().unwrap_or(0);
+                }
+                if let Some(value) = line.strip_prefix("content-type:") {
+                    value.trim().clone_into(&mut kind);
                 }
             }
             let mut body = vec![0; length];
@@ -40,48 +51,92 @@ pub(crate) fn webhook() -> anyhow::Result<(String, mpsc::Receiver<String>)> {
                 "HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
             )
             .ok();
-            sender.send(String::from_utf8_lossy(&body).into_owned()).ok();
+            // Nobody listens any more when the test is done.
+            if sender
+                .send((kind, String::from_utf8_lossy(&body).into_owned()))
+                .is_err()
+            {
+                return;
+            }
         }
     });
-    Ok((address, bodies))
+    Ok((address, posted))
+}
+
+/// Waits for the next one.
+pub(crate) async fn next(posted: mpsc::Receiver<Posted>) -> anyhow::Result<(Posted, mpsc::Receiver<Posted>)> {
+    tokio::task::spawn_blocking(move || {
+        let next = posted.recv_timeout(LIMIT)?;
+        Ok((next, posted))
+    })
+    .await?
 }
 
 #[tokio::test]
-async fn an_alert_is_sent_until_it_arrives() -> anyhow::Result<()> {
+async fn an_alert_is_sent_in_the_form_of_its_sink_until_it_arrives() -> anyhow::Result<()> {
     let bench = Bench::new().await?;
-    let (address, bodies) = webhook()?;
+    let (address, mut posted) = webhook()?;
     bench.config_map("app", "v1").await?;
     bench.create(workload("Deployment", "web", &[AUTO])).await?;
-    let variables = [
-        ("ALERT_ON_RELOAD", "true"),
-        ("ALERT_SINK", "gchat"),
-        ("ALERT_WEBHOOK_URL", address.as_str()),
-    ];
-    let reloader = bench.spawn_with(&bench.world.kubeconfig(), &variables, &["--debounce=0s"])?;
-    bench.adopted("Deployment", "web", &["cm/app"]).await?;
-    bench.set("ConfigMap", "app", "v2").await?;
     let namespace = bench.world.namespace().to_owned();
-    let received = tokio::task::spawn_blocking(move || {
-        let limit = Duration::from_secs(30);
-        (bodies.recv_timeout(limit), bodies.recv_timeout(limit))
-    })
-    .await?;
-    let (first, second) = (received.0?, received.1?);
-    let expected = format!(
-        "Reloader detected changes in *app* of type *CONFIGMAP* in namespace *{namespace}*. \
+    let text = format!(
+        "prod : Reloader detected changes in *app* of type *CONFIGMAP* in namespace *{namespace}*. \
          Hence reloaded *web* of type *Deployment* in namespace *{namespace}*"
     );
-    assert_eq!(first, serde_json::json!({ "text": expected }).to_string());
-    assert_eq!(second, first);
-    assert!(
-        !reloader.log().contains("/hook"),
-        "the address is a secret: {}",
-        reloader.log()
-    );
+    let slack = json!({"attachments": [{"text": text, "color": "good", "author_name": "Reloader"}]});
+    let teams = json!({"@type": "MessageCard", "@context": "http://schema.org/extensions",
+        "themeColor": "4CAF50", "text": text});
+    let sinks = [
+        ("gchat", json!({ "text": text })),
+        ("slack", slack),
+        ("teams", teams),
+        ("other", Value::from(text.replace('*', ""))),
+    ];
+    for (round, (sink, expected)) in sinks.into_iter().enumerate() {
+        let start = Start {
+            variables: vec![
+                ("ALERT_ON_RELOAD", "true"),
+                ("ALERT_SINK", sink),
+                ("ALERT_WEBHOOK_URL", &address),
+                ("ALERT_ADDITIONAL_INFO", "prod"),
+            ],
+            ..Start::default()
+        };
+        let reloader = bench.ready(bench.spawn(&start, &["--debounce=0s"])?).await?;
+        bench.adopted("Deployment", "web", &["cm/app"]).await?;
+        bench.set("ConfigMap", "app", &format!("changed {round}")).await?;
+        let ((kind, body), rest) = next(posted).await?;
+        posted = rest;
+        if sink == "other" {
+            assert_eq!((kind.as_str(), Value::from(body)), ("text/plain", expected));
+        } else {
+            assert_eq!(kind, "application/json");
+            assert_eq!(serde_json::from_str::<Value>(&body)?, expected, "{sink}");
+        }
+        if round == 0 {
+            // The first was answered with an error.
+            let ((_, again), rest) = next(posted).await?;
+            posted = rest;
+            assert_eq!(again, body_of(&text));
+        }
+        assert!(
+            !reloader.log().contains("/hook"),
+            "the address is a secret: {}",
+            reloader.log()
+        );
+    }
     let info = bench.get("ConfigMap", "reloader-meta-info").await?;
     assert_eq!(
         info["metadata"]["labels"]["reloader.stakater.com/meta-info"],
         "reloader"
     );
+    for key in ["buildInfo", "reloaderOptions", "deploymentInfo"] {
+        let text = info["data"][key].as_str().unwrap_or_default();
+        serde_json::from_str::<Value>(text)?;
+    }
     Ok(())
+}
+
+fn body_of(text: &str) -> String {
+    json!({ "text": text }).to_string()
 }

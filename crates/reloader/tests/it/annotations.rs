@@ -1,113 +1,152 @@
 //! Every row of the annotation table, seen on the API server.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::harness::{AUTO, Bench, workload};
 
 const NAMED: &str = "configmap.reloader.stakater.com/reload";
 
+type Annotations = &'static [(&'static str, &'static str)];
+
 struct Row {
     name: &'static str,
-    workload: &'static [(&'static str, &'static str)],
-    template: &'static [(&'static str, &'static str)],
-    rolls: bool,
+    workload: Annotations,
+    template: Annotations,
+    // The sources for which it is rolled when all change.
+    rolled_for: &'static [&'static str],
 }
 
 const fn row(
     name: &'static str,
-    workload: &'static [(&'static str, &'static str)],
-    template: &'static [(&'static str, &'static str)],
-    rolls: bool,
+    workload: Annotations,
+    template: Annotations,
+    rolled_for: &'static [&'static str],
 ) -> Row {
     Row {
         name,
         workload,
         template,
-        rolls,
+        rolled_for,
     }
 }
 
-// `app` is referenced and carries the match annotation, `other` is not referenced. Both change.
+const AUTO_OFF: (&str, &str) = ("reloader.stakater.com/auto", "false");
+const CM_AUTO: (&str, &str) = ("configmap.reloader.stakater.com/auto", "true");
+const SECRET_NAMED: &str = "secret.reloader.stakater.com/reload";
+const SEARCH: &str = "reloader.stakater.com/search";
+const CM_EXCLUDE: &str = "configmaps.exclude.reloader.stakater.com/reload";
+const SECRET_EXCLUDE: &str = "secrets.exclude.reloader.stakater.com/reload";
+const BOTH: &[&str] = &["cm/app", "sec/db"];
+
+// ConfigMap `app` and Secret `db` are referenced, `other`, `loose`, `ignored` and `key` are not.
+// `app` and `loose` carry the match annotation, `ignored` the ignore annotation.
 const ROWS: &[Row] = &[
-    row("plain", &[], &[], false),
-    row("auto", &[AUTO], &[], true),
-    row("auto-go-bool", &[("reloader.stakater.com/auto", "T")], &[], true),
-    row("auto-junk", &[("reloader.stakater.com/auto", "yes")], &[], false),
-    row("auto-in-template", &[], &[AUTO], true),
-    row(
-        "template-outvoted",
-        &[("reloader.stakater.com/auto", "false")],
-        &[AUTO],
-        false,
-    ),
-    row(
-        "typed-auto",
-        &[("configmap.reloader.stakater.com/auto", "true")],
-        &[],
-        true,
-    ),
+    row("plain", &[], &[], &[]),
+    row("auto", &[AUTO], &[], BOTH),
+    row("auto-go-bool", &[("reloader.stakater.com/auto", "T")], &[], BOTH),
+    row("auto-junk", &[("reloader.stakater.com/auto", "yes")], &[], &[]),
+    row("auto-in-template", &[], &[AUTO], BOTH),
+    row("template-outvoted", &[AUTO_OFF], &[AUTO], &[]),
+    row("template-outvoted-by-presence", &[(SEARCH, "")], &[AUTO], &[]),
+    row("typed-auto", &[CM_AUTO], &[], &["cm/app"]),
     row(
         "other-typed-auto",
         &[("secret.reloader.stakater.com/auto", "true")],
         &[],
-        false,
+        &["sec/db"],
     ),
+    row("typed-auto-despite-auto", &[AUTO_OFF, CM_AUTO], &[], &["cm/app"]),
     row(
-        "typed-auto-despite-auto",
-        &[
-            ("reloader.stakater.com/auto", "false"),
-            ("configmap.reloader.stakater.com/auto", "true"),
-        ],
+        "auto-despite-typed-auto",
+        &[AUTO, ("configmap.reloader.stakater.com/auto", "false")],
         &[],
-        true,
+        BOTH,
     ),
-    row("named", &[(NAMED, "other")], &[], true),
-    row("named-list", &[(NAMED, "x, other ,y")], &[], true),
-    row("named-expression", &[(NAMED, "oth.*")], &[], true),
-    row("named-part", &[(NAMED, "oth")], &[], false),
-    row("named-suffix-quirk", &[(NAMED, "x|her")], &[], true),
+    row("named", &[(NAMED, "other")], &[], &["cm/other"]),
+    row("named-list", &[(NAMED, "x, other ,y")], &[], &["cm/other"]),
+    row("named-expression", &[(NAMED, "oth.*")], &[], &["cm/other"]),
+    row("named-part", &[(NAMED, "oth")], &[], &[]),
+    row("named-nothing", &[(NAMED, "")], &[], &[]),
+    row("named-suffix-quirk", &[(NAMED, "x|her")], &[], &["cm/other"]),
+    row("named-secret", &[(SECRET_NAMED, "key")], &[], &["sec/key"]),
+    row("named-in-template", &[], &[(NAMED, "other")], &["cm/other"]),
     row(
         "named-despite-auto-off",
-        &[("reloader.stakater.com/auto", "false"), (NAMED, "other")],
+        &[AUTO_OFF, (NAMED, "other")],
         &[],
-        true,
-    ),
-    row("one-bad-expression", &[(NAMED, "(,other")], &[], true),
-    row("search", &[("reloader.stakater.com/search", "true")], &[], true),
-    row(
-        "search-not-exactly",
-        &[("reloader.stakater.com/search", "True")],
-        &[],
-        false,
+        &["cm/other"],
     ),
     row(
-        "excluded",
-        &[AUTO, ("configmaps.exclude.reloader.stakater.com/reload", "app")],
+        "named-beside-auto",
+        &[AUTO, (NAMED, "other")],
         &[],
-        false,
+        &["cm/app", "cm/other", "sec/db"],
+    ),
+    // Evaluated for each type: a Secret's key on the workload leaves ConfigMaps to the template.
+    row(
+        "named-secret-leaves-config-maps-to-the-template",
+        &[(SECRET_NAMED, "key")],
+        &[AUTO],
+        &["cm/app", "sec/key"],
+    ),
+    row("one-bad-expression", &[(NAMED, "(,other")], &[], &["cm/other"]),
+    row("search", &[(SEARCH, "true")], &[], &["cm/app"]),
+    row("search-not-exactly", &[(SEARCH, "True")], &[], &[]),
+    row("search-in-template", &[], &[(SEARCH, "true")], &["cm/app"]),
+    row("excluded", &[AUTO, (CM_EXCLUDE, "app")], &[], &["sec/db"]),
+    row(
+        "excluded-secret",
+        &[AUTO, (SECRET_EXCLUDE, "x, db")],
+        &[],
+        &["cm/app"],
+    ),
+    row(
+        "excluded-is-no-expression",
+        &[AUTO, (CM_EXCLUDE, "ap.")],
+        &[],
+        BOTH,
     ),
     row(
         "excluded-named",
-        &[
-            (NAMED, "other"),
-            ("configmaps.exclude.reloader.stakater.com/reload", "other"),
-        ],
+        &[(NAMED, "other"), (CM_EXCLUDE, "other")],
         &[],
-        false,
+        &[],
     ),
-    row("ignored-source", &[(NAMED, "ignored")], &[], false),
+    row(
+        "excluded-search",
+        &[(SEARCH, "true"), (CM_EXCLUDE, "app")],
+        &[],
+        &[],
+    ),
+    row(
+        "excluded-in-template",
+        &[AUTO],
+        &[(CM_EXCLUDE, "app")],
+        &["sec/db"],
+    ),
+    row("ignored-source", &[(NAMED, "ignored")], &[], &[]),
 ];
 
 #[tokio::test]
 async fn every_row_of_the_annotations() -> anyhow::Result<()> {
     let bench = Bench::new().await?;
-    let marked = json!({"annotations": {"reloader.stakater.com/match": "true"}});
+    let matched = json!({"annotations": {"reloader.stakater.com/match": "true"}});
     let ignored = json!({"annotations": {"reloader.stakater.com/ignore": "true"}});
-    for (name, meta) in [("app", marked), ("other", json!({})), ("ignored", ignored)] {
+    let maps = [
+        ("app", matched.clone()),
+        ("loose", matched),
+        ("other", json!({})),
+        ("ignored", ignored),
+    ];
+    for (name, meta) in &maps {
         bench.config_map(name, "v1").await?;
         bench
             .merge("ConfigMap", name, json!({ "metadata": meta }))
             .await?;
+    }
+    let secrets = ["db", "key"];
+    for name in secrets {
+        bench.secret(name, "v1").await?;
     }
     for row in ROWS {
         let mut object = workload("Deployment", row.name, row.workload);
@@ -116,37 +155,41 @@ async fn every_row_of_the_annotations() -> anyhow::Result<()> {
         }
         bench.create(object).await?;
     }
-    let _reloader = bench.start(&[]).await?;
-    // The only row that is certain to be adopted with the others done before or beside it.
-    bench.adopted("Deployment", "auto", &["cm/app"]).await?;
-    bench
-        .adopted("Deployment", "one-bad-expression", &["cm/other"])
-        .await?;
+    // Long enough for all changes to be made within it.
+    let _reloader = bench.start(&["--debounce=4s"]).await?;
+    for row in ROWS.iter().filter(|row| !row.rolled_for.is_empty()) {
+        bench.adopted("Deployment", row.name, row.rolled_for).await?;
+    }
     let told = bench.event("one-bad-expression", "InvalidAnnotation").await?;
     assert!(told.contains(NAMED) && told.contains("\"(\""), "{told}");
-    tokio::time::sleep(crate::harness::QUIET).await;
     let mut before = Vec::new();
     for row in ROWS {
         before.push(bench.template("Deployment", row.name).await?);
     }
-    for name in ["app", "other", "ignored"] {
+    for (name, _) in &maps {
         bench.set("ConfigMap", name, "v2").await?;
     }
+    for name in secrets {
+        bench.set("Secret", name, "v2").await?;
+    }
     for (row, before) in ROWS.iter().zip(&before) {
-        if row.rolls {
+        if !row.rolled_for.is_empty() {
             bench.rolled("Deployment", row.name, before).await?;
         }
     }
     tokio::time::sleep(crate::harness::QUIET).await;
     for (row, before) in ROWS.iter().zip(&before) {
+        let rolls = !row.rolled_for.is_empty();
         let after = bench.template("Deployment", row.name).await?;
-        assert_eq!(after != *before, row.rolls, "{}", row.name);
+        assert_eq!(after != *before, rolls, "{}", row.name);
         assert_eq!(
-            bench.count("Deployment", row.name).await?,
-            u64::from(row.rolls),
+            bench.rolled_for("Deployment", row.name).await?,
+            row.rolled_for,
             "{}",
             row.name
         );
+        let count = bench.count("Deployment", row.name).await?;
+        assert_eq!(count, u64::from(rolls), "{}", row.name);
     }
     Ok(())
 }
@@ -172,83 +215,4 @@ async fn auto_for_all_and_its_opt_out() -> anyhow::Result<()> {
     bench.set("ConfigMap", "app", "v2").await?;
     bench.rolled("Deployment", "plain", &plain).await?;
     bench.stays("Deployment", "out", &out).await
-}
-
-#[tokio::test]
-async fn deletion_and_return() -> anyhow::Result<()> {
-    let bench = Bench::new().await?;
-    bench.config_map("app", "v1").await?;
-    bench.create(workload("Deployment", "web", &[AUTO])).await?;
-    let _reloader = bench.start(&["--debounce=0s"]).await?;
-    bench.adopted("Deployment", "web", &["cm/app"]).await?;
-    let before = bench.template("Deployment", "web").await?;
-    bench
-        .api("ConfigMap")
-        .delete("app", &kube::api::DeleteParams::default())
-        .await?;
-    bench.stays("Deployment", "web", &before).await?;
-    bench.config_map("app", "v1").await?;
-    bench.stays("Deployment", "web", &before).await?;
-    bench
-        .api("ConfigMap")
-        .delete("app", &kube::api::DeleteParams::default())
-        .await?;
-    bench.config_map("app", "v2").await?;
-    bench.rolled("Deployment", "web", &before).await.map(drop)
-}
-
-#[tokio::test]
-async fn reload_on_create_and_on_delete() -> anyhow::Result<()> {
-    let bench = Bench::new().await?;
-    bench.create(workload("Deployment", "web", &[AUTO])).await?;
-    let arguments = [
-        "--debounce=0s",
-        "--reload-on-create=true",
-        "--reload-on-delete=true",
-        "--reload-strategy=env-vars",
-    ];
-    let _reloader = bench.start(&arguments).await?;
-    bench.adopted("Deployment", "web", &["\"cm/app\":\"-\""]).await?;
-    let before = bench.template("Deployment", "web").await?;
-    bench.config_map("app", "v1").await?;
-    let created = bench.rolled("Deployment", "web", &before).await?;
-    let variable = |template: &Value| template["spec"]["containers"][0]["env"][0]["name"].clone();
-    assert_eq!(variable(&created), "STAKATER_APP_CONFIGMAP");
-    bench
-        .api("ConfigMap")
-        .delete("app", &kube::api::DeleteParams::default())
-        .await?;
-    let deleted = bench.rolled("Deployment", "web", &created).await?;
-    assert!(variable(&deleted).is_null(), "{deleted}");
-    Ok(())
-}
-
-#[tokio::test]
-async fn explain_tells_what_a_workload_uses_and_what_would_happen() -> anyhow::Result<()> {
-    let bench = Bench::new().await?;
-    bench.config_map("app", "v1").await?;
-    bench.secret("db", "v1").await?;
-    let exclude = ("secrets.exclude.reloader.stakater.com/reload", "db");
-    bench
-        .create(workload("Deployment", "web", &[AUTO, exclude]))
-        .await?;
-    let mut reloader = bench.start(&[]).await?;
-    bench.adopted("Deployment", "web", &["cm/app"]).await?;
-    reloader.kill();
-    let told = bench.explain("deployment/web")?;
-    assert!(
-        told.contains("cm/app: referenced, with auto on; exists"),
-        "{told}"
-    );
-    assert!(told.contains("sec/db: referenced, but never rolls it"), "{told}");
-    assert!(told.contains("now: nothing to do"), "{told}");
-    bench.set("ConfigMap", "app", "v2").await?;
-    let told = bench.explain("deploy/web")?;
-    assert!(told.contains("now: it is to be rolled for cm/app"), "{told}");
-    // A dry run decides the same, and writes nothing.
-    let before = bench.template("Deployment", "web").await?;
-    let dry = bench.start(&["--dry-run", "--debounce=0s"]).await?;
-    bench.stays("Deployment", "web", &before).await?;
-    assert!(dry.log().contains("would be rolled"), "{}", dry.log());
-    Ok(())
 }

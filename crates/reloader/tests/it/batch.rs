@@ -4,7 +4,10 @@ use kube::api::{DeleteParams, ListParams, PostParams};
 use plumbline_testkit::wait_for;
 use serde_json::{Value, json};
 
-use crate::harness::{AUTO, Bench, LIMIT, QUIET, template};
+use crate::{
+    admission::Policy,
+    harness::{AUTO, Bench, LIMIT, QUIET, template},
+};
 
 fn pods() -> Value {
     let mut template = template();
@@ -12,7 +15,7 @@ fn pods() -> Value {
     template
 }
 
-fn cron_job(name: &str, suspend: bool) -> Value {
+pub(crate) fn cron_job(name: &str, suspend: bool) -> Value {
     json!({
         "apiVersion": "batch/v1", "kind": "CronJob",
         "metadata": {"name": name, "annotations": {AUTO.0: AUTO.1}},
@@ -53,17 +56,8 @@ async fn a_cron_job_runs_once_for_a_change_and_never_when_suspended() -> anyhow:
     }
     let spec = bench.get("CronJob", "nightly").await?["spec"].clone();
     bench.set("ConfigMap", "app", "v2").await?;
-    let jobs = wait_for("the CronJob to run", LIMIT, async || {
-        let jobs = jobs_of(&bench, "nightly")
-            .await
-            .map_err(|error| error.to_string())?;
-        if jobs.is_empty() {
-            Err("no Job".to_owned())
-        } else {
-            Ok(jobs)
-        }
-    })
-    .await?;
+    runs(&bench, "nightly", 1).await?;
+    let jobs = jobs_of(&bench, "nightly").await?;
     assert_eq!(
         jobs[0]["metadata"]["annotations"]["cronjob.kubernetes.io/instantiate"],
         "manual"
@@ -76,7 +70,32 @@ async fn a_cron_job_runs_once_for_a_change_and_never_when_suspended() -> anyhow:
     assert_eq!(jobs_of(&bench, "nightly").await?.len(), 1);
     assert_eq!(jobs_of(&bench, "asleep").await?.len(), 0);
     assert_eq!(bench.get("CronJob", "nightly").await?["spec"], spec);
+
+    // Woken, it has nothing to make up for: its next run has the new content.
+    let awake = json!({"spec": {"suspend": false}});
+    bench.merge("CronJob", "asleep", awake).await?;
+    tokio::time::sleep(QUIET).await;
+    assert_eq!(jobs_of(&bench, "asleep").await?.len(), 0);
+    bench.set("ConfigMap", "app", "v3").await?;
+    for (name, count) in [("asleep", 1), ("nightly", 2)] {
+        runs(&bench, name, count).await?;
+    }
     Ok(())
+}
+
+/// Waits until it has been run so often.
+pub(crate) async fn runs(bench: &Bench, cron_job: &str, count: usize) -> anyhow::Result<()> {
+    wait_for("the CronJob to run", LIMIT, async || {
+        let jobs = jobs_of(bench, cron_job)
+            .await
+            .map_err(|error| error.to_string())?;
+        if jobs.len() == count {
+            Ok(())
+        } else {
+            Err(format!("{} times", jobs.len()))
+        }
+    })
+    .await
 }
 
 #[tokio::test]
@@ -180,4 +199,45 @@ async fn what_a_killed_process_had_deleted_is_made_anew() -> anyhow::Result<()> 
         }
     })
     .await
+}
+
+#[tokio::test]
+async fn killed_between_deletion_and_creation_it_loses_no_job() -> anyhow::Result<()> {
+    let bench = Bench::new().await?;
+    bench.config_map("app", "v1").await?;
+    let mut object = job("import");
+    object["metadata"]["labels"] = json!({"team": "shop"});
+    let before = bench.create(object).await?.metadata.uid;
+    let mut reloader = bench.start(&["--debounce=0s"]).await?;
+    bench.adopted("Job", "import", &["cm/app"]).await?;
+    // The trial before the deletion passes, the creation after it does not.
+    let policy = Policy::deny(&bench, "jobs", "CREATE", "request.dryRun != true", async || {
+        let probe = serde_json::from_value(job("probe"))?;
+        bench.api("Job").create(&PostParams::default(), &probe).await?;
+        bench.delete("Job", "probe").await
+    })
+    .await?;
+    bench.set("ConfigMap", "app", "v2").await?;
+    wait_for("the Job to be deleted", LIMIT, async || {
+        match bench.api("Job").get_opt("import").await {
+            Ok(None) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await?;
+    reloader.kill();
+    policy.lift().await?;
+    assert!(
+        bench.get("Job", "import").await.is_err(),
+        "it is gone, and nobody is there to make it anew"
+    );
+    let _reloader = bench.start(&["--debounce=0s"]).await?;
+    let after = another(&bench, "import", before.as_deref()).await?;
+    let anew = bench.get("Job", "import").await?;
+    assert_eq!(anew["metadata"]["labels"]["team"], "shop");
+    assert_eq!(anew["spec"]["template"]["spec"]["containers"][0]["name"], "a");
+    tokio::time::sleep(QUIET).await;
+    assert_eq!(uid(&bench, "import").await?, after, "made anew once");
+    assert_eq!(bench.count("Job", "import").await?, 1);
+    Ok(())
 }

@@ -1,21 +1,18 @@
-//! Starts the binary in a namespace of its own, and looks at what it does.
+//! A namespace of its own, and what happens in it.
 
-use std::{
-    collections::BTreeMap,
-    fs::File,
-    process::{Child, Command, Stdio},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::Event;
 use kube::{
     Api,
-    api::{DynamicObject, ListParams, Patch, PatchParams, PostParams},
+    api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams},
     core::{ApiResource, GroupVersionKind},
 };
-use plumbline_testkit::{Leash, World, wait_for};
+use plumbline_testkit::{ControlPlane, Leash, World, wait_for};
 use serde_json::{Value, json};
+
+use crate::process::Reloader;
 
 /// How long anything may take on a busy machine.
 pub(crate) const LIMIT: Duration = Duration::from_mins(1);
@@ -28,31 +25,7 @@ pub(crate) const AUTO: (&str, &str) = ("reloader.stakater.com/auto", "true");
 
 pub(crate) struct Bench {
     pub(crate) world: World,
-    leash: Leash,
-}
-
-/// A running reloader; dropping it kills it.
-pub(crate) struct Reloader {
-    child: Child,
-    pub(crate) log: std::path::PathBuf,
-}
-
-impl Drop for Reloader {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
-impl Reloader {
-    /// kill -9.
-    pub(crate) fn kill(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
-    }
-
-    pub(crate) fn log(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap_or_default()
-    }
+    pub(crate) leash: Leash,
 }
 
 impl Bench {
@@ -63,79 +36,23 @@ impl Bench {
         })
     }
 
-    /// Starts the binary for this namespace, and waits until it is ready.
-    pub(crate) async fn start(&self, arguments: &[&str]) -> anyhow::Result<Reloader> {
-        self.start_as(&self.world.kubeconfig(), arguments).await
+    /// ConfigMap `app`, and Deployment `web` that uses it and has been adopted; with its template.
+    pub(crate) async fn web(arguments: &[&str]) -> anyhow::Result<(Self, Reloader, Value)> {
+        let bench = Self::new().await?;
+        bench.config_map("app", "v1").await?;
+        bench.create(workload("Deployment", "web", &[AUTO])).await?;
+        let reloader = bench.start(arguments).await?;
+        bench.adopted("Deployment", "web", &["cm/app"]).await?;
+        let template = bench.template("Deployment", "web").await?;
+        Ok((bench, reloader, template))
     }
 
-    pub(crate) async fn start_as(
-        &self,
-        kubeconfig: &std::path::Path,
-        arguments: &[&str],
-    ) -> anyhow::Result<Reloader> {
-        let reloader = self.spawn(kubeconfig, arguments)?;
-        wait_for("the reloader to be ready", LIMIT, async || {
-            let log = reloader.log();
-            if log.contains("ready") { Ok(()) } else { Err(log) }
+    /// On a control plane of its own.
+    pub(crate) async fn on(plane: &ControlPlane) -> anyhow::Result<Self> {
+        Ok(Self {
+            world: World::on(plane).await?,
+            leash: Leash::new()?,
         })
-        .await?;
-        Ok(reloader)
-    }
-
-    pub(crate) fn spawn(&self, kubeconfig: &std::path::Path, arguments: &[&str]) -> anyhow::Result<Reloader> {
-        self.spawn_with(kubeconfig, &[("POD_NAME", "reloader-0")], arguments)
-    }
-
-    /// Starts a replica with a Pod's name, and does not wait for it.
-    pub(crate) fn spawn_named(
-        &self,
-        kubeconfig: &std::path::Path,
-        pod: &str,
-        arguments: &[&str],
-    ) -> anyhow::Result<Reloader> {
-        self.spawn_with(kubeconfig, &[("POD_NAME", pod)], arguments)
-    }
-
-    /// Starts the binary with these variables, and does not wait for it.
-    pub(crate) fn spawn_with(
-        &self,
-        kubeconfig: &std::path::Path,
-        variables: &[(&str, &str)],
-        arguments: &[&str],
-    ) -> anyhow::Result<Reloader> {
-        let number = std::fs::read_dir(self.world.dir())?.count();
-        let log = self.world.dir().join(format!("reloader-{number}.log"));
-        let mut command = Command::new(env!("CARGO_BIN_EXE_plumbline-reloader"));
-        command
-            .args(["--listen-address=0", "--log-level=debug", "--log-format=text"])
-            .arg(format!("--namespaces={}", self.world.namespace()))
-            .arg(format!("--kubeconfig={}", kubeconfig.display()))
-            .args(arguments)
-            .env("POD_NAMESPACE", self.world.namespace())
-            .envs(variables.iter().copied())
-            .env_remove("KUBECONFIG")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(File::create(&log)?);
-        Ok(Reloader {
-            child: self.leash.spawn(&mut command)?,
-            log,
-        })
-    }
-
-    /// What `explain` prints.
-    pub(crate) fn explain(&self, workload: &str) -> anyhow::Result<String> {
-        let output = Command::new(env!("CARGO_BIN_EXE_plumbline-reloader"))
-            .args(["explain", workload, "--namespace", self.world.namespace()])
-            .arg(format!("--kubeconfig={}", self.world.kubeconfig().display()))
-            .env("POD_NAMESPACE", self.world.namespace())
-            .output()?;
-        anyhow::ensure!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        Ok(String::from_utf8(output.stdout)?)
     }
 
     pub(crate) fn api(&self, kind: &str) -> Api<DynamicObject> {
@@ -184,6 +101,19 @@ impl Bench {
             json!({"data": {"key": content}})
         };
         self.merge(kind, name, change).await.map(drop)
+    }
+
+    pub(crate) async fn merge_lists(&self, kind: &str, name: &str, change: Value) -> anyhow::Result<()> {
+        let patch = Patch::Strategic(&change);
+        self.api(kind)
+            .patch(name, &PatchParams::default(), &patch)
+            .await?;
+        Ok(())
+    }
+
+    pub(crate) async fn delete(&self, kind: &str, name: &str) -> anyhow::Result<()> {
+        self.api(kind).delete(name, &DeleteParams::default()).await?;
+        Ok(())
     }
 
     pub(crate) async fn get(&self, kind: &str, name: &str) -> anyhow::Result<Value> {
@@ -243,27 +173,31 @@ impl Bench {
         last["count"].as_u64().context("no count")
     }
 
+    /// For which sources we have rolled a workload last.
+    pub(crate) async fn rolled_for(&self, kind: &str, name: &str) -> anyhow::Result<Vec<String>> {
+        let object = self.get(kind, name).await?;
+        let last = object["metadata"]["annotations"]["reloader.plumbline.dev/last-trigger"].as_str();
+        let Some(last) = last else { return Ok(vec![]) };
+        let last: Value = serde_json::from_str(last)?;
+        Ok(serde_json::from_value(last["sources"].clone())?)
+    }
+
+    /// The messages of events with this reason about a workload.
+    pub(crate) async fn events(&self, name: &str, reason: &str) -> anyhow::Result<Vec<String>> {
+        let api: Api<Event> = Api::namespaced(self.world.client(), self.world.namespace());
+        let events = api.list(&ListParams::default()).await?.items.into_iter();
+        let events = events.filter(|event| {
+            event.involved_object.name.as_deref() == Some(name) && event.reason.as_deref() == Some(reason)
+        });
+        Ok(events.filter_map(|event| event.message).collect())
+    }
+
     /// Waits for an event with this reason about a workload.
     pub(crate) async fn event(&self, name: &str, reason: &str) -> anyhow::Result<String> {
-        let api: Api<Event> = Api::namespaced(self.world.client(), self.world.namespace());
         wait_for(&format!("the event {reason}"), LIMIT, async || {
-            let events = api
-                .list(&ListParams::default())
-                .await
-                .map_err(|error| error.to_string())?;
-            let told = events.items.iter().find(|event| {
-                event.involved_object.name.as_deref() == Some(name) && event.reason.as_deref() == Some(reason)
-            });
-            let all = || {
-                events
-                    .items
-                    .iter()
-                    .map(|e| e.reason.clone().unwrap_or_default())
-                    .collect::<Vec<_>>()
-                    .join(" ")
-            };
-            told.map(|event| event.message.clone().unwrap_or_default())
-                .ok_or_else(all)
+            let events = self.events(name, reason).await;
+            let first = events.map_err(|error| error.to_string())?.into_iter().next();
+            first.ok_or_else(|| "there is none".to_owned())
         })
         .await
     }

@@ -1,6 +1,11 @@
 //! Nothing is lost and nothing is repeated when the reloader is killed.
 
-use crate::harness::{AUTO, Bench, workload};
+use plumbline_testkit::ControlPlane;
+
+use crate::{
+    harness::{AUTO, Bench, workload},
+    process::Start,
+};
 
 #[tokio::test]
 async fn what_changed_while_it_was_down_is_rolled_and_nothing_else() -> anyhow::Result<()> {
@@ -101,11 +106,10 @@ async fn a_standby_takes_over_and_loses_nothing() -> anyhow::Result<()> {
     let bench = Bench::new().await?;
     bench.config_map("app", "v1").await?;
     bench.create(workload("Deployment", "web", &[AUTO])).await?;
-    let kubeconfig = bench.world.kubeconfig();
     let arguments = ["--enable-ha=true", "--debounce=0s"];
-    let mut leader = bench.spawn_named(&kubeconfig, "one", &arguments)?;
+    let mut leader = bench.spawn(&named("one"), &arguments)?;
     bench.adopted("Deployment", "web", &["cm/app"]).await?;
-    let _standby = bench.spawn_named(&kubeconfig, "two", &arguments)?;
+    let mut standby = bench.spawn(&named("two"), &arguments)?;
     let before = bench.template("Deployment", "web").await?;
     bench.set("ConfigMap", "app", "v2").await?;
     let first = bench.rolled("Deployment", "web", &before).await?;
@@ -115,5 +119,49 @@ async fn a_standby_takes_over_and_loses_nothing() -> anyhow::Result<()> {
     let second = bench.rolled("Deployment", "web", &first).await?;
     bench.stays("Deployment", "web", &second).await?;
     assert_eq!(bench.count("Deployment", "web").await?, 2);
+
+    // One that is asked to end gives the lease away.
+    let _third = bench.ready(bench.spawn(&named("three"), &arguments)?).await?;
+    let begin = std::time::Instant::now();
+    assert!(standby.stop()?.success(), "{}", standby.log());
+    bench.set("ConfigMap", "app", "v4").await?;
+    let third = bench.rolled("Deployment", "web", &second).await?;
+    let took = begin.elapsed();
+    assert!(
+        took < std::time::Duration::from_secs(12),
+        "the lease was waited for: {took:?}"
+    );
+    bench.stays("Deployment", "web", &third).await?;
+    assert_eq!(bench.count("Deployment", "web").await?, 3);
     Ok(())
+}
+
+#[tokio::test]
+async fn an_outage_of_the_api_server_is_survived() -> anyhow::Result<()> {
+    let plane = ControlPlane::start_temporary()?;
+    let bench = Bench::on(&plane).await?;
+    bench.config_map("app", "v1").await?;
+    bench.create(workload("Deployment", "web", &[AUTO])).await?;
+    let reloader = bench.start(&["--debounce=0s"]).await?;
+    bench.adopted("Deployment", "web", &["cm/app"]).await?;
+    let before = bench.template("Deployment", "web").await?;
+    // A change whose patch the API server does not live to answer, or even to see.
+    bench.set("ConfigMap", "app", "v2").await?;
+    plane.stop_apiserver()?;
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    plane.start_apiserver()?;
+    let second = bench.rolled("Deployment", "web", &before).await?;
+    bench.set("ConfigMap", "app", "v3").await?;
+    let third = bench.rolled("Deployment", "web", &second).await?;
+    bench.stays("Deployment", "web", &third).await?;
+    assert_eq!(bench.count("Deployment", "web").await?, 2);
+    assert!(!reloader.log().contains("panicked"), "{}", reloader.log());
+    Ok(())
+}
+
+fn named(pod: &str) -> Start<'_> {
+    Start {
+        variables: vec![("POD_NAME", pod)],
+        ..Start::default()
+    }
 }

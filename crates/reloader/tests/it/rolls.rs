@@ -36,12 +36,7 @@ async fn a_changed_config_map_rolls_each_kind_once() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn labels_and_annotations_of_a_source_roll_nothing() -> anyhow::Result<()> {
-    let bench = Bench::new().await?;
-    bench.config_map("app", "v1").await?;
-    bench.create(workload("Deployment", "web", &[AUTO])).await?;
-    let _reloader = bench.start(&["--debounce=0s"]).await?;
-    bench.adopted("Deployment", "web", &["cm/app"]).await?;
-    let before = bench.template("Deployment", "web").await?;
+    let (bench, _reloader, before) = Bench::web(&["--debounce=0s"]).await?;
     bench
         .merge(
             "ConfigMap",

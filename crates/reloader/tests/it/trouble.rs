@@ -1,10 +1,12 @@
 //! One workload in trouble does not stop the others, and what could not be done is done later.
 
-use kube::api::{Api, DeleteParams, DynamicObject, PostParams};
-use kube::core::{ApiResource, GroupVersionKind};
+use plumbline_testkit::wait_for;
 use serde_json::json;
 
-use crate::harness::{AUTO, Bench, workload};
+use crate::{
+    admission::Policy,
+    harness::{AUTO, Bench, LIMIT, workload},
+};
 
 #[tokio::test]
 async fn admission_that_denies_one_workload_does_not_stop_the_others() -> anyhow::Result<()> {
@@ -21,7 +23,15 @@ async fn admission_that_denies_one_workload_does_not_stop_the_others() -> anyhow
         bench.template("Deployment", "good").await?,
         bench.template("Deployment", "denied").await?,
     );
-    let policy = Policy::deny(&bench, "denied").await?;
+    let label = json!({"metadata": {"labels": {"probe": "1"}}});
+    let policy = Policy::deny(
+        &bench,
+        "deployments",
+        "UPDATE",
+        "object.metadata.name == 'denied'",
+        async || bench.merge("Deployment", "denied", label.clone()).await.map(drop),
+    )
+    .await?;
     bench.set("ConfigMap", "app", "v2").await?;
     bench.rolled("Deployment", "good", &good).await?;
     let told = bench.event("denied", "ReloadFail").await?;
@@ -34,65 +44,6 @@ async fn admission_that_denies_one_workload_does_not_stop_the_others() -> anyhow
     bench.rolled("Deployment", "denied", &denied).await?;
     assert_eq!(bench.count("Deployment", "denied").await?, 1);
     Ok(())
-}
-
-struct Policy {
-    policies: Api<DynamicObject>,
-    bindings: Api<DynamicObject>,
-    name: String,
-}
-
-impl Policy {
-    // Denies every update of one Deployment of the test's namespace, and waits until it does.
-    async fn deny(bench: &Bench, deployment: &str) -> anyhow::Result<Self> {
-        let kind = |kind: &str| {
-            ApiResource::from_gvk(&GroupVersionKind::gvk("admissionregistration.k8s.io", "v1", kind))
-        };
-        let name = format!("deny-{}", bench.world.namespace());
-        let policies = Api::all_with(bench.world.client(), &kind("ValidatingAdmissionPolicy"));
-        let bindings = Api::all_with(bench.world.client(), &kind("ValidatingAdmissionPolicyBinding"));
-        let policy = json!({
-            "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
-            "metadata": {"name": name},
-            "spec": {
-                "matchConstraints": {"resourceRules": [{"apiGroups": ["apps"], "apiVersions": ["v1"],
-                    "operations": ["UPDATE"], "resources": ["deployments"], "resourceNames": [deployment]}]},
-                "validations": [{"expression": "false", "message": "not today"}],
-            },
-        });
-        let label = json!({"kubernetes.io/metadata.name": bench.world.namespace()});
-        let binding = json!({
-            "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding",
-            "metadata": {"name": name},
-            "spec": {"policyName": name, "validationActions": ["Deny"],
-                "matchResources": {"namespaceSelector": {"matchLabels": label}}},
-        });
-        policies
-            .create(&PostParams::default(), &serde_json::from_value(policy)?)
-            .await?;
-        bindings
-            .create(&PostParams::default(), &serde_json::from_value(binding)?)
-            .await?;
-        plumbline_testkit::wait_for("the policy to deny", crate::harness::LIMIT, async || {
-            let label = json!({"metadata": {"labels": {"probe": "1"}}});
-            match bench.merge("Deployment", deployment, label).await {
-                Ok(_) => Err("still allowed"),
-                Err(_) => Ok(()),
-            }
-        })
-        .await?;
-        Ok(Self {
-            policies,
-            bindings,
-            name,
-        })
-    }
-
-    async fn lift(self) -> anyhow::Result<()> {
-        self.bindings.delete(&self.name, &DeleteParams::default()).await?;
-        self.policies.delete(&self.name, &DeleteParams::default()).await?;
-        Ok(())
-    }
 }
 
 #[tokio::test]
@@ -148,7 +99,7 @@ async fn a_pause_survives_a_kill_and_ends() -> anyhow::Result<()> {
     assert_eq!(bench.get("Deployment", "web").await?["spec"]["paused"], true);
     reloader.kill();
     let _reloader = bench.start(&["--debounce=0s"]).await?;
-    plumbline_testkit::wait_for("the pause to end", crate::harness::LIMIT, async || {
+    wait_for("the pause to end", LIMIT, async || {
         let object = bench
             .get("Deployment", "web")
             .await
@@ -216,7 +167,7 @@ async fn no_more_rollouts_are_in_progress_than_allowed() -> anyhow::Result<()> {
 
 // Waits until so many were rolled, and fails if more were.
 async fn rolled_of(bench: &Bench, names: &[&str], wanted: usize) -> anyhow::Result<Vec<String>> {
-    let rolled = plumbline_testkit::wait_for("rollouts", crate::harness::LIMIT, async || {
+    let rolled = wait_for("rollouts", LIMIT, async || {
         let mut rolled = Vec::new();
         for name in names {
             if bench
@@ -237,4 +188,51 @@ async fn rolled_of(bench: &Bench, names: &[&str], wanted: usize) -> anyhow::Resu
     .await?;
     anyhow::ensure!(rolled.len() == wanted, "{rolled:?} instead of {wanted}");
     Ok(rolled)
+}
+
+#[tokio::test]
+async fn who_was_paused_by_hand_stays_paused() -> anyhow::Result<()> {
+    let bench = Bench::new().await?;
+    let period = ("deployment.reloader.stakater.com/pause-period", "1s");
+    bench.config_map("app", "v1").await?;
+    let mut object = workload("Deployment", "web", &[AUTO, period]);
+    object["spec"]["paused"] = json!(true);
+    bench.create(object).await?;
+    let _reloader = bench.start(&["--debounce=0s"]).await?;
+    bench.adopted("Deployment", "web", &["cm/app"]).await?;
+    let before = bench.template("Deployment", "web").await?;
+    bench.set("ConfigMap", "app", "v2").await?;
+    let after = bench.rolled("Deployment", "web", &before).await?;
+    bench.stays("Deployment", "web", &after).await?;
+    let object = bench.get("Deployment", "web").await?;
+    assert_eq!(object["spec"]["paused"], true);
+    let marker = &object["metadata"]["annotations"]["deployment.reloader.stakater.com/paused-at"];
+    assert!(marker.is_null(), "{marker}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_pause_that_stakaters_left_behind_is_ended() -> anyhow::Result<()> {
+    let bench = Bench::new().await?;
+    let key = "deployment.reloader.stakater.com/";
+    let (period, marker) = (format!("{key}pause-period"), format!("{key}paused-at"));
+    bench.config_map("app", "v1").await?;
+    let marks = [AUTO, (&period, "5m"), (&marker, "2026-01-01T00:00:00Z")];
+    let mut object = workload("Deployment", "web", &marks);
+    object["spec"]["paused"] = json!(true);
+    bench.create(object).await?;
+    let _reloader = bench.start(&[]).await?;
+    wait_for("the pause to end", LIMIT, async || {
+        let object = bench.get("Deployment", "web").await;
+        let object = object.map_err(|error| error.to_string())?;
+        let marker = &object["metadata"]["annotations"][&marker];
+        if object["spec"]["paused"].is_null() && marker.is_null() {
+            Ok(())
+        } else {
+            Err(object.to_string())
+        }
+    })
+    .await?;
+    assert_eq!(bench.count("Deployment", "web").await?, 0);
+    Ok(())
 }

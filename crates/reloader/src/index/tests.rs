@@ -2,7 +2,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use serde_json::json;
 
 use super::*;
-use crate::{digest::Keyer, workload::Reading};
+use crate::{decide::Presence, digest::Keyer, workload::Reading};
 
 fn deployment(name: &str, annotations: &[(&str, &str)], image: &str, version: u64) -> Workload {
     let annotations: BTreeMap<_, _> = annotations.iter().copied().collect();
