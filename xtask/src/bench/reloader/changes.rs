@@ -24,6 +24,7 @@ pub(super) async fn one_to_one(scale: &Scale, figures: &mut Figures) -> anyhow::
     let reloader = Reloader::start(&stage.plane, &["--debounce=0s"])?;
     let measured = async {
         stage.adopted(1).await?;
+        stage.settled().await?;
         let mut took = vec![];
         for round in 1..=scale.changes {
             let last = stage.change("own", &round.to_string(), 1).await?;
@@ -68,6 +69,7 @@ pub(super) async fn twenty_of_four(figures: &mut Figures) -> anyhow::Result<()> 
     let reloader = Reloader::start(&stage.plane, &[])?;
     let measured = async {
         stage.adopted(1).await?;
+        stage.settled().await?;
         let replica_sets = stage.replica_sets().await?;
         let mut tick = tokio::time::interval(Duration::from_millis(50));
         for round in 0..5 {

@@ -21,12 +21,13 @@ const SETTLE: Duration = Duration::from_secs(10);
 
 pub(super) async fn measure(scale: &Scale, figures: &mut Figures) -> anyhow::Result<()> {
     let stage = Stage::set_up().await?;
+    let begin = Instant::now();
     populate(&stage, scale).await?;
     let size = format!(
         "{} ConfigMaps of 20 KiB, {} Secrets, {} Deployments",
         scale.sources, scale.sources, scale.deployments
     );
-    println!("  there are {size}");
+    println!("  there are {size}, made within {} s", begin.elapsed().as_secs());
 
     let begin = Instant::now();
     let reloader = Reloader::start(&stage.plane, &[])?;
@@ -115,9 +116,7 @@ async fn populate(stage: &Stage, scale: &Scale) -> anyhow::Result<()> {
             json!({"configMapRef": {"name": format!("settings-{at}")}}),
             json!({"secretRef": {"name": format!("password-{at}")}}),
         ];
-        stage
-            .deployment(&namespace(at), &format!("web-{at}"), &uses)
-            .await
+        stage.paused(&namespace(at), &format!("web-{at}"), &uses).await
     })
     .await
 }

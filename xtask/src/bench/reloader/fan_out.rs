@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
+use plumbline_testkit::{AuditLog, wait_for};
 use serde_json::json;
 
 use super::{
@@ -12,8 +13,8 @@ use super::{
 };
 use crate::bench::figures::{Figures, Goal, number, percentile};
 
-/// How long events and the controllers of the cluster may lag behind.
-const SETTLE: Duration = Duration::from_secs(15);
+/// How long events may lag behind.
+const LAG: Duration = Duration::from_secs(30);
 
 /// The sizes of the contract have goals; in seconds.
 fn goal(deployments: usize) -> Option<Goal> {
@@ -37,28 +38,53 @@ async fn one_size(scale: &Scale, deployments: usize, figures: &mut Figures) -> a
     stage.map(NAMESPACE, "shared", "0").await?;
     let uses = [json!({"configMapRef": {"name": "shared"}})];
     many(deployments, async |at| {
-        stage.deployment(NAMESPACE, &format!("web-{at}"), &uses).await
+        stage.deployment(NAMESPACE, &name(at), &uses).await
     })
     .await?;
+    stage.settled().await?;
+    let mut floors = vec![];
+    for round in 0..scale.rounds {
+        let floor = stage.bare(name, deployments, &round.to_string()).await?;
+        floors.push(floor.as_secs_f64());
+        stage.settled().await?;
+    }
     let reloader = Reloader::start(&stage.plane, &["--debounce=0s"])?;
     let measured = async {
         stage.adopted(deployments).await?;
+        stage.settled().await?;
         let mut took = vec![];
         let log = stage.plane.audit_log().since_now()?;
         for round in 1..=scale.rounds {
-            tokio::time::sleep(SETTLE).await;
             let last = stage.change("shared", &round.to_string(), deployments).await?;
             took.push(last.as_secs_f64());
+            stage.settled().await?;
         }
-        tokio::time::sleep(SETTLE).await;
-        let all: Vec<String> = took.iter().map(|one| format!("{one:.2}")).collect();
+        let (last, floor) = (median(&took)?, median(&floors)?);
         figures.add(
             format!("one ConfigMap to {deployments} Deployments, last patch"),
-            percentile(&took, 50).context("nothing was measured")?,
+            last,
             "s",
             goal(deployments),
-            format!("median of {}", all.join(" ")),
+            format!("median of {}", list(&took)),
         );
+        figures.add(
+            format!("the same {deployments} patches by a bare client"),
+            floor,
+            "s",
+            None,
+            format!(
+                "median of {}; ours takes {:.2} times as long",
+                list(&floors),
+                last / floor
+            ),
+        );
+        requests(&log, deployments * scale.rounds, figures).await
+    };
+    measured.await.with_context(|| reloader.last_words())
+}
+
+async fn requests(log: &AuditLog, wanted: usize, figures: &mut Figures) -> anyhow::Result<()> {
+    let count = || -> anyhow::Result<_> {
         let asked = log
             .requests(USER_AGENT)?
             .without_watches_and_leases()
@@ -67,27 +93,53 @@ async fn one_size(scale: &Scale, deployments: usize, figures: &mut Figures) -> a
             let key = (verb.to_owned(), resource.to_owned());
             asked.get(&key).copied().unwrap_or_default()
         };
-        let (patches, events) = (
-            of("patch", "deployments"),
-            of("create", "events") + of("patch", "events"),
-        );
-        let others = asked.values().sum::<usize>() - patches - events;
-        let rounds = scale.rounds;
-        figures.add(
-            format!("{rounds} such change(s): patches of Deployments"),
-            number(patches),
-            "requests",
-            Some(Goal::Exactly(number(deployments * rounds))),
-            format!("{events} events"),
-        );
-        figures.add(
-            format!("{rounds} such change(s): requests beside patches and events"),
-            number(others),
-            "requests",
-            Some(Goal::Exactly(0.0)),
-            "no LIST, no GET",
-        );
-        anyhow::Ok(())
+        let events = of("create", "events") + of("patch", "events");
+        let patches = of("patch", "deployments");
+        Ok((patches, events, asked.values().sum::<usize>() - patches - events))
     };
-    measured.await.with_context(|| reloader.last_words())
+    // Events are sent one after the other, behind the patches.
+    drop(
+        wait_for("the events", LAG, async || match count() {
+            Ok((_, events, _)) if events >= wanted => Ok(()),
+            Ok((_, events, _)) => Err(events.to_string()),
+            Err(error) => Err(error.to_string()),
+        })
+        .await,
+    );
+    let (patches, events, others) = count()?;
+    figures.add(
+        "  patches of Deployments",
+        number(patches),
+        "requests",
+        Some(Goal::Exactly(number(wanted))),
+        "",
+    );
+    figures.add(
+        "  events",
+        number(events),
+        "requests",
+        Some(Goal::Exactly(number(wanted))),
+        "",
+    );
+    figures.add(
+        "  requests beside these",
+        number(others),
+        "requests",
+        Some(Goal::Exactly(0.0)),
+        "no LIST, no GET",
+    );
+    Ok(())
+}
+
+fn name(at: usize) -> String {
+    format!("web-{at}")
+}
+
+fn median(values: &[f64]) -> anyhow::Result<f64> {
+    percentile(values, 50).context("nothing was measured")
+}
+
+fn list(values: &[f64]) -> String {
+    let values: Vec<String> = values.iter().map(|one| format!("{one:.2}")).collect();
+    values.join(" ")
 }

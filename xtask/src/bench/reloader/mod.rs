@@ -28,7 +28,7 @@ struct Scale {
 const FULL: Scale = Scale {
     changes: 200,
     fan_outs: [200, 1_000],
-    rounds: 5,
+    rounds: 3,
     sources: 10_000,
     deployments: 5_000,
     quiet: 20,
@@ -45,10 +45,12 @@ const QUICK: Scale = Scale {
 /// Measures everything, each group of figures on a control plane of its own.
 pub(crate) async fn measure(quick: bool) -> anyhow::Result<Figures> {
     let scale = if quick { QUICK } else { FULL };
+    let begin = std::time::Instant::now();
     let mut figures = Figures::default();
     changes::one_to_one(&scale, &mut figures).await?;
     changes::twenty_of_four(&mut figures).await?;
     fan_out::measure(&scale, &mut figures).await?;
     estate::measure(&scale, &mut figures).await?;
+    println!("  measured within {} s", begin.elapsed().as_secs());
     Ok(figures)
 }
