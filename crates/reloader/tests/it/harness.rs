@@ -59,6 +59,7 @@ impl Bench {
         let (group, version) = match kind {
             "Deployment" | "StatefulSet" | "DaemonSet" => ("apps", "v1"),
             "CronJob" | "Job" => ("batch", "v1"),
+            "Lease" => ("coordination.k8s.io", "v1"),
             _ => ("", "v1"),
         };
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
@@ -159,6 +160,15 @@ impl Bench {
         tokio::time::sleep(QUIET).await;
         let template = self.template(kind, name).await?;
         anyhow::ensure!(template == *before, "rolled: {template}");
+        Ok(())
+    }
+
+    /// Fails if we have written anything to a workload. The cluster's own controllers may have.
+    pub(crate) async fn untouched(&self, kind: &str, name: &str, before: &Value) -> anyhow::Result<()> {
+        let object = self.get(kind, name).await?;
+        let annotations = object["metadata"]["annotations"].to_string();
+        anyhow::ensure!(!annotations.contains("reloader.plumbline.dev"), "{annotations}");
+        anyhow::ensure!(object["spec"] == before["spec"], "{object}");
         Ok(())
     }
 
