@@ -37,6 +37,12 @@ const GENERATED: &[Generated] = &[
         arguments: &["--help"],
     },
     Generated {
+        files: &["docs/reference/sync-commands.txt"],
+        package: "plumbline-sync",
+        binary: "plumbline-sync",
+        arguments: &["reference"],
+    },
+    Generated {
         files: &[
             "docs/reference/crds/sealed-secrets.yaml",
             "charts/sealed-secrets/files/crds.yaml",

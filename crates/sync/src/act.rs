@@ -22,7 +22,7 @@ use crate::{
         watch::Watches,
     },
     decide::{Candidate, Plan},
-    manifest::{ApplyPolicy, Desired, Overlay, Wanted, finish},
+    manifest::{ApplyPolicy, Desired, Overlay, Wanted, finish, stamp},
     object::ObjectId,
     observe::{Observation, Placed},
     order::STAGES,
@@ -60,6 +60,8 @@ pub struct Tools<'a> {
     pub retry: Duration,
     /// No apply begins after this.
     pub deadline: Instant,
+    /// What is applied, as the status prints it.
+    pub revision: &'a str,
 }
 
 /// What became of one object.
@@ -77,6 +79,8 @@ pub enum Change {
     Recreated,
     /// The API server had it already just so.
     Unchanged,
+    /// An earlier process applied it, and it shows that nothing happened since: no request was made.
+    Resumed,
 }
 
 /// What was done.
@@ -130,6 +134,7 @@ pub async fn apply(
         let mut failed = Vec::new();
         while let Some((index, result)) = results.next().await {
             match result {
+                Some(Ok(Change::Resumed)) => {}
                 Some(Ok(change)) => drop(outcome.applied.insert(seen.candidates[index].id.clone(), change)),
                 Some(Err(error)) => failed.push((index, error)),
                 None => outcome.untried += 1,
@@ -192,7 +197,13 @@ async fn one(
     }
     let result = match bodies.get(&wanted.origin).await {
         Ok(body) => {
-            let body = finish(body, &candidate.id.namespace, tools.overlay);
+            let mut body = finish(body, &candidate.id.namespace, tools.overlay);
+            let known = tools.live.brought_by(&candidate.id, &placed.content);
+            stamp(
+                &mut body,
+                known.as_deref().unwrap_or(tools.revision),
+                &placed.content,
+            );
             write(tools, candidate, placed, wanted, &body).await
         }
         Err(message) => Err(RequestError::Refused { code: 0, message }),
@@ -248,6 +259,13 @@ async fn write(
         tools.live.begin(id, tools.owner);
         tools.live.applied(id, placed.content, &metadata, Instant::now());
         return Ok(Change::Unchanged);
+    }
+    if candidate.need == Need::First
+        && tools
+            .live
+            .resume(id, tools.owner, placed.content, body, Instant::now())
+    {
+        return Ok(Change::Resumed);
     }
     let before = tools.live.before(id);
     tools.live.begin(id, tools.owner);

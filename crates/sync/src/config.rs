@@ -49,6 +49,15 @@ pub struct ControllerArgs {
     /// Share of an inventory of more than 10 objects, in percent, that one revision may delete without confirmation
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u8).range(0..=100))]
     pub deletion_budget_percentage: u8,
+    /// Entries of an inventory that stand in status.inventory, where flux reads them; more are kept in ConfigMaps. An object of
+    /// Kubernetes has room for about 15000; 0 means no limit
+    #[arg(
+        long,
+        default_value_t = 10_000,
+        value_name = "ENTRIES",
+        hide_short_help = true
+    )]
+    pub inventory_status_limit: usize,
     /// Follow file:// URLs: for development, they read any repository this process can read
     #[arg(long)]
     pub allow_file_urls: bool,

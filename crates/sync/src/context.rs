@@ -18,7 +18,7 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 
 use crate::{
-    api::{Kustomization, KustomizationSpec, KustomizationStatus},
+    api::{Kustomization, KustomizationSpec, KustomizationStatus, ResourceRef},
     cluster::{
         fields::MANAGER,
         kinds::Kinds,
@@ -81,6 +81,8 @@ pub struct Settings {
     pub jitter: u8,
     /// Share of an inventory that may go without confirmation, in percent.
     pub budget: u8,
+    /// Entries of an inventory that stand in the status; 0 means all.
+    pub inventory_limit: usize,
     /// Whether references to other namespaces are refused.
     pub cross_namespace: CrossNamespace,
     /// ServiceAccount to act as where none is given; empty for our own.
@@ -211,7 +213,12 @@ impl Context {
             .status
             .as_ref()
             .and_then(|status| status.inventory.as_ref());
-        inventory.is_some_and(|inventory| inventory.entries.iter().any(|entry| entry.id == id))
+        // What is in a shard is not looked up: its labels name it, and that is enough to keep hands off.
+        let is_shard = |entry: &ResourceRef| entry.id.contains(inventory::SHARD_PREFIX);
+        inventory.is_some_and(|inventory| {
+            let mut entries = inventory.entries.iter();
+            entries.any(|entry| entry.id == id || is_shard(entry))
+        })
     }
 
     /// A Kustomization, as the watch shows it.
@@ -391,7 +398,11 @@ pub enum Waits {
     ForNothing,
 }
 
-async fn bounded<T>(owner: &Owner, write: impl Future<Output = Result<T, kube::Error>>) -> Result<(), Error> {
+/// Within the time that a write may take; an object that is gone is not written.
+pub(crate) async fn bounded<T>(
+    owner: &Owner,
+    write: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<(), Error> {
     let name = || format!("{}/{}", owner.namespace, owner.name);
     match tokio::time::timeout(WRITE_TIMEOUT, write).await {
         Ok(Ok(_)) => Ok(()),

@@ -200,5 +200,8 @@ impl fmt::Display for Held {
 }
 
 #[cfg(test)]
+#[path = "decide_properties.rs"]
+mod properties;
+#[cfg(test)]
 #[path = "decide_tests.rs"]
 mod tests;

@@ -14,10 +14,10 @@ use crate::{
     api::{FINALIZER, KustomizationStatus},
     context::{Error, Memory},
     controller, decide,
-    inventory::{Inventory, Recorded},
+    inventory::Inventory,
     prune::{self, Removal},
     reconcile::Step,
-    report,
+    report, shards,
 };
 
 /// When deletions that failed are tried again.
@@ -62,7 +62,16 @@ impl Step<'_> {
         old: &KustomizationStatus,
     ) -> Result<Option<Duration>, Error> {
         let (context, spec, owner) = (self.context, &self.object.spec, self.owner);
-        let recorded = Recorded::read(old.inventory.as_ref(), memory.inventory.take());
+        let known = memory.inventory.take();
+        let recorded = match shards::read(&context.client, old, known, &self.home()).await {
+            Ok(recorded) => recorded,
+            Err(message) => {
+                let new = report::not_ready(old, "PruneFailed", &message, self.about);
+                self.tell_failure(old, &new, "");
+                context.write_status(owner, memory, old, new).await?;
+                return Ok(Some(RETRY.min(controller::retry_interval(spec))));
+            }
+        };
         let inventory = &recorded.entries;
         if inventory.is_empty() {
             return Ok(None);

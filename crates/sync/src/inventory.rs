@@ -1,7 +1,11 @@
 //! Pure: the inventory in a Kustomization's status, in Flux's encoding `<namespace>_<name>_<group>_<kind>`.
 //! Names of RBAC objects may hold colons, which are written as `__`.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    sync::Arc,
+};
 
 use crate::{
     api::{ResourceInventory, ResourceRef},
@@ -39,7 +43,48 @@ pub fn decode(id: &str) -> Option<ObjectId> {
     Some(identity.into())
 }
 
-/// An inventory as it is written, and as it is worked with.
+/// Whose inventory it is, and how much of it the status takes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Home {
+    /// Namespace of the Kustomization.
+    pub namespace: String,
+    /// UID of the Kustomization.
+    pub uid: String,
+    /// Entries that stand in the status; more are in shards. 0 means no limit.
+    pub limit: usize,
+}
+
+impl Home {
+    /// The ConfigMap of a shard. The status names it as an entry: that is how a new process knows of it.
+    pub fn shard(&self, number: u16) -> ObjectId {
+        Identity {
+            namespace: self.namespace.clone(),
+            group: String::new(),
+            kind: "ConfigMap".into(),
+            name: format!("{SHARD_PREFIX}{}-{number}", self.uid),
+        }
+        .into()
+    }
+
+    fn shard_number(&self, id: &ObjectId) -> Option<u16> {
+        if id.kind != "ConfigMap" || !id.group.is_empty() || id.namespace != self.namespace {
+            return None;
+        }
+        let of_this = id
+            .name
+            .strip_prefix(SHARD_PREFIX)?
+            .strip_prefix(self.uid.as_str())?;
+        of_this.strip_prefix('-')?.parse().ok()
+    }
+}
+
+/// Start of the names of shards.
+pub const SHARD_PREFIX: &str = "plumbline-inventory-";
+/// Entries of a shard: a ConfigMap takes 1 MiB.
+const SHARD: usize = 5_000;
+
+/// An inventory as it is written, and as it is worked with. An entry never moves between the status and a shard, but for
+/// one that the status has no room for any more: so there is no moment at which it stands nowhere.
 #[derive(Clone, Debug, Default)]
 pub struct Recorded {
     /// As the status has it; `None` when it has none.
@@ -48,33 +93,143 @@ pub struct Recorded {
     pub entries: Arc<Inventory>,
     /// What cannot, and stays.
     unreadable: Arc<[ResourceRef]>,
+    home: Arc<Home>,
+    /// The shards of the entries that are not in the status.
+    sharded: Arc<BTreeMap<ObjectId, u16>>,
+    /// Shards that the status names and that have not been read.
+    pub unread: Vec<u16>,
 }
 
 impl Recorded {
-    /// Reads a status, unless `known` came from this very one.
-    pub fn read(status: Option<&Arc<ResourceInventory>>, known: Option<Self>) -> Self {
+    /// Reads a status, unless `known` came from this very one. Shards are to be added by [`Self::add_shard`].
+    pub fn read(status: Option<&Arc<ResourceInventory>>, known: Option<Self>, home: &Home) -> Self {
         let same = |known: &Self| match (&known.written, status) {
             (Some(known), Some(status)) => Arc::ptr_eq(known, status),
             (known, status) => known.is_none() && status.is_none(),
         };
         known.filter(same).unwrap_or_else(|| {
-            let (entries, unreadable) = read(status.map(AsRef::as_ref));
+            let (mut entries, unreadable) = read(status.map(AsRef::as_ref));
+            let mut unread = Vec::new();
+            entries.retain(|id, _| match home.shard_number(id) {
+                Some(number) => {
+                    unread.push(number);
+                    false
+                }
+                None => true,
+            });
             Self {
                 written: status.cloned(),
                 entries: Arc::new(entries),
                 unreadable: unreadable.into(),
+                home: Arc::new(home.clone()),
+                sharded: Arc::default(),
+                unread,
             }
         })
+    }
+
+    /// What a shard's ConfigMap holds.
+    pub fn add_shard(&mut self, number: u16, text: &str) {
+        self.unread.retain(|unread| *unread != number);
+        let (entries, sharded) = (Arc::make_mut(&mut self.entries), Arc::make_mut(&mut self.sharded));
+        for line in text.lines() {
+            let (id, version) = line.split_once(' ').unwrap_or((line, ""));
+            // Written by us alone, and from entries that could be read.
+            if let Some(id) = decode(id)
+                && !entries.contains_key(&id)
+            {
+                entries.insert(id.clone(), Arc::from(version));
+                sharded.insert(id, number);
+            }
+        }
     }
 
     /// The same with other entries.
     #[must_use]
     pub fn with(&self, entries: Inventory) -> Self {
+        let mut sharded: BTreeMap<ObjectId, u16> = self
+            .sharded
+            .iter()
+            .filter(|(id, _)| entries.contains_key(*id))
+            .map(|(id, number)| (id.clone(), *number))
+            .collect();
+        let limit = match self.home.limit {
+            0 => usize::MAX,
+            limit => limit,
+        };
+        let mut too_many = (entries.len() - sharded.len()).saturating_sub(limit);
+        if too_many > 0 {
+            let in_status = |id: &&ObjectId| !self.sharded.contains_key(*id);
+            let (old, new): (Vec<&ObjectId>, Vec<&ObjectId>) = entries
+                .keys()
+                .filter(in_status)
+                .partition(|id| self.entries.contains_key(*id));
+            let mut sizes: BTreeMap<u16, usize> = BTreeMap::new();
+            for number in sharded.values() {
+                *sizes.entry(*number).or_default() += 1;
+            }
+            // What is new goes first: it stands nowhere yet.
+            for id in new.into_iter().rev().chain(old.into_iter().rev()) {
+                if too_many == 0 {
+                    break;
+                }
+                let room = (0..u16::MAX).find(|number| sizes.get(number).is_none_or(|size| *size < SHARD));
+                let Some(number) = room else { break };
+                *sizes.entry(number).or_default() += 1;
+                sharded.insert(id.clone(), number);
+                too_many -= 1;
+            }
+        }
+        let shards: BTreeSet<u16> = sharded
+            .values()
+            .copied()
+            .chain(self.unread.iter().copied())
+            .collect();
+        let mut written = write(
+            entries.iter().filter(|(id, _)| !sharded.contains_key(*id)),
+            &self.unreadable,
+        );
+        written
+            .entries
+            .extend(shards.into_iter().map(|number| ResourceRef {
+                id: encode(&self.home.shard(number)),
+                v: "v1".into(),
+            }));
         Self {
-            written: Some(Arc::new(write(&entries, &self.unreadable))),
+            written: Some(Arc::new(written)),
             entries: Arc::new(entries),
             unreadable: Arc::clone(&self.unreadable),
+            home: Arc::clone(&self.home),
+            sharded: Arc::new(sharded),
+            unread: self.unread.clone(),
         }
+    }
+
+    /// The shards that differ from those of `before`: what their ConfigMaps have to hold, nothing where one is to go.
+    pub fn changed_shards(&self, before: &Self) -> BTreeMap<u16, Option<String>> {
+        if Arc::ptr_eq(&self.sharded, &before.sharded) && Arc::ptr_eq(&self.entries, &before.entries) {
+            return BTreeMap::new();
+        }
+        let (old, mut new) = (before.texts(), self.texts());
+        let mut changed: BTreeMap<u16, Option<String>> = BTreeMap::new();
+        for (number, text) in old {
+            match new.remove(&number) {
+                Some(same) if same == text => {}
+                other => drop(changed.insert(number, other)),
+            }
+        }
+        changed.extend(new.into_iter().map(|(number, text)| (number, Some(text))));
+        changed
+    }
+
+    fn texts(&self) -> BTreeMap<u16, String> {
+        let mut texts: BTreeMap<u16, String> = BTreeMap::new();
+        for (id, number) in &*self.sharded {
+            let version = self.entries.get(id).map(AsRef::as_ref).unwrap_or_default();
+            // Writing to a String cannot fail.
+            let _ = writeln!(texts.entry(*number).or_default(), "{} {version}", encode(id));
+        }
+        texts
     }
 }
 
@@ -94,9 +249,11 @@ fn read(status: Option<&ResourceInventory>) -> (Inventory, Vec<ResourceRef>) {
     (inventory, unreadable)
 }
 
-fn write(inventory: &Inventory, unreadable: &[ResourceRef]) -> ResourceInventory {
+fn write<'a>(
+    inventory: impl Iterator<Item = (&'a ObjectId, &'a Arc<str>)>,
+    unreadable: &[ResourceRef],
+) -> ResourceInventory {
     let mut entries: Vec<ResourceRef> = inventory
-        .iter()
         .map(|(id, version)| ResourceRef {
             id: encode(id),
             v: version.to_string(),
@@ -107,51 +264,5 @@ fn write(inventory: &Inventory, unreadable: &[ResourceRef]) -> ResourceInventory
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn id(namespace: &str, name: &str, group: &str, kind: &str) -> ObjectId {
-        Identity {
-            namespace: namespace.into(),
-            group: group.into(),
-            kind: kind.into(),
-            name: name.into(),
-        }
-        .into()
-    }
-
-    #[test]
-    fn encodes_as_flux_does() {
-        for (id, text) in [
-            (
-                id("default", "podinfo", "", "Service"),
-                "default_podinfo__Service",
-            ),
-            (
-                id("default", "podinfo", "apps", "Deployment"),
-                "default_podinfo_apps_Deployment",
-            ),
-            (id("", "demo", "", "Namespace"), "_demo__Namespace"),
-            (
-                id("", "system:metrics", "rbac.authorization.k8s.io", "ClusterRole"),
-                "_system__metrics_rbac.authorization.k8s.io_ClusterRole",
-            ),
-        ] {
-            assert_eq!(encode(&id), text);
-            assert_eq!(decode(text), Some(id));
-        }
-    }
-
-    #[test]
-    fn what_cannot_be_read_is_kept() {
-        let status = ResourceInventory {
-            entries: vec![ResourceRef {
-                id: "junk".into(),
-                v: "v1".into(),
-            }],
-        };
-        let (inventory, unreadable) = read(Some(&status));
-        assert!(inventory.is_empty());
-        assert_eq!(write(&inventory, &unreadable), status);
-    }
-}
+#[path = "inventory_tests.rs"]
+mod tests;

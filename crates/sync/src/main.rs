@@ -2,10 +2,11 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use plumbline_common::shutdown;
 use plumbline_sync::{
     api::{UrlSchemes, crds_yaml},
+    cli,
     config::ControllerArgs,
     run::run,
 };
@@ -22,6 +23,16 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    #[command(flatten)]
+    People(cli::Command),
+    /// Print a completion script for a shell
+    Completion {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the help of all commands
+    #[command(hide = true)]
+    Reference,
     /// Print the CustomResourceDefinitions, for kubectl apply --server-side -f -
     Crd {
         /// Admit file:// URLs, for development
@@ -32,21 +43,44 @@ enum Command {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    shutdown::exit(start(Arguments::parse()).await)
+    match start(Arguments::parse()).await {
+        Ok(code) => code,
+        Err(error) => shutdown::exit(Err(error)),
+    }
 }
 
-async fn start(arguments: Arguments) -> anyhow::Result<()> {
+async fn start(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    use std::io::Write as _;
     match arguments.command {
-        None => run(arguments.controller).await,
+        None => run(arguments.controller).await?,
+        Some(Command::People(command)) => return Box::pin(cli::run(command, arguments.controller)).await,
+        Some(Command::Completion { shell }) => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "plumbline-sync", &mut script);
+            std::io::stdout().write_all(&script)?;
+        }
+        Some(Command::Reference) => {
+            let mut out = std::io::stdout();
+            for command in Arguments::command()
+                .get_subcommands_mut()
+                .filter(|command| !command.is_hide_set())
+            {
+                let name = format!("plumbline-sync {}", command.get_name());
+                writeln!(
+                    out,
+                    "# {name}\n\n{}",
+                    command.clone().bin_name(name.clone()).render_long_help()
+                )?;
+            }
+        }
         Some(Command::Crd { allow_file_urls }) => {
-            use std::io::Write as _;
             let schemes = if allow_file_urls {
                 UrlSchemes::WithFile
             } else {
                 UrlSchemes::Remote
             };
             std::io::stdout().write_all(crds_yaml(schemes)?.as_bytes())?;
-            Ok(())
         }
     }
+    Ok(ExitCode::SUCCESS)
 }

@@ -76,7 +76,8 @@ pub fn summary<'r>(
         total: desired.objects.len(),
         inventory: None,
         standing: Standing::Unchecked,
-        did_something: !plan.is_noop() && !only_corrections(outcome, removals),
+        did_something: (!outcome.is_nothing() || !removals.is_empty())
+            && !only_corrections(outcome, removals),
         took: Duration::ZERO,
     }
 }

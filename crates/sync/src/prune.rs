@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 use crate::{
-    api::{ADOPTED, OWNER_NAME, OWNER_NAMESPACE},
+    api::{ADOPTED, DIGEST, OWNER_NAME, OWNER_NAMESPACE, REVISION},
     cluster::{
         fields::MANAGER,
         kinds::{Kind, Kinds},
@@ -143,7 +143,8 @@ async fn remove(tools: &Tools<'_>, id: &ObjectId, version: &str) -> Result<Remov
 const WAS_THERE_BEFORE: &str =
     "it was there before this Kustomization first applied it: delete it by hand if it should go";
 
-fn reason_to_keep(metadata: &ObjectMeta, owner: &Owner) -> Option<&'static str> {
+/// Why an object stays although Git no longer wants it.
+pub(crate) fn reason_to_keep(metadata: &ObjectMeta, owner: &Owner) -> Option<&'static str> {
     let says = |key: &str, value: &str| {
         let key = format!("{POLICY_PREFIX}{key}");
         [&metadata.labels, &metadata.annotations]
@@ -172,7 +173,7 @@ fn reason_to_keep(metadata: &ObjectMeta, owner: &Owner) -> Option<&'static str> 
 async fn release(client: &Client, kind: &Kind, id: &ObjectId) -> Result<(), RequestError> {
     let marks: Value = json!({ "metadata": {
         "labels": { OWNER_NAME: null, OWNER_NAMESPACE: null },
-        "annotations": { ADOPTED: null },
+        "annotations": { ADOPTED: null, REVISION: null, DIGEST: null },
     } });
     requests::merge(client, kind, id, MANAGER, &marks).await.map(drop)
 }

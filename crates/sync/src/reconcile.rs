@@ -11,20 +11,22 @@ use plumbline_common::backoff;
 
 use crate::{
     act,
-    api::{CONFIRM_DELETION, FINALIZER, Kustomization, KustomizationStatus},
+    api::{FINALIZER, Kustomization, KustomizationStatus},
     bodies::Bodies,
     cluster::live::{Need, Owner},
     context::{Context, CrossNamespace, Error, LoadKey, Memory, Waits},
     controller,
-    decide::{self, Plan, Prune},
+    decide::Plan,
     depends::{self, Unmet},
-    inventory::{Inventory, Recorded},
+    inventory::Inventory,
     manifest::{Desired, Variables},
     object::ObjectId,
     observe::{self, Observation},
     outcome,
+    planning::Planned,
     prune::{self, Removal},
     report::{self, About},
+    shards,
     source::{Artifact, SourceKey},
     wait::{self, Standing},
 };
@@ -116,7 +118,7 @@ impl Step<'_> {
             .unwrap_or_default()
     }
 
-    fn refusal(&self) -> Option<(&'static str, String)> {
+    pub(crate) fn refusal(&self) -> Option<(&'static str, String)> {
         let spec = &self.object.spec;
         let unsupported = observe::unsupported(spec);
         if !unsupported.is_empty() {
@@ -160,7 +162,7 @@ impl Step<'_> {
         None
     }
 
-    fn source_key(&self) -> SourceKey {
+    pub(crate) fn source_key(&self) -> SourceKey {
         controller::source_key(&self.object.spec, &self.owner.namespace)
     }
 
@@ -223,7 +225,8 @@ impl Step<'_> {
         waits.await.map(Some)
     }
 
-    async fn desired(
+    /// What Git wants.
+    pub(crate) async fn desired(
         &self,
         memory: &mut Memory,
         artifact: &Arc<Artifact>,
@@ -292,37 +295,28 @@ impl Step<'_> {
     ) -> Result<Action, Error> {
         let (context, spec, owner) = (self.context, &self.object.spec, self.owner);
         self.learn_kinds(memory, desired).await?;
-        let overlay = observe::overlay(owner, spec);
-        let claimed = |id: &ObjectId| {
-            let other = context.live.owner(id).filter(|other| **other != *owner)?;
-            context.claims(&other, id).then(|| Owner::clone(&other))
+        let known = memory.inventory.take();
+        let before = match shards::read(&context.client, &old, known, &self.home()).await {
+            Ok(recorded) => recorded,
+            Err(message) => {
+                let failed =
+                    self.not_ready(memory, &old, "ReconciliationFailed", &message, &artifact.revision);
+                return failed.await;
+            }
         };
-        let cluster = observe::Cluster {
-            kinds: &context.kinds,
-            live: &context.live,
-            claimed: &claimed,
-        };
-        let seen = observe::place(desired, &overlay, &cluster, Instant::now());
-        let mut recorded = Recorded::read(old.inventory.as_ref(), memory.inventory.take());
-        let inventory = Arc::clone(&recorded.entries);
-        let mut plan = decide::decide(&decide::Observed {
-            candidates: &seen.candidates,
-            unplaced: &seen.unplaced,
-            knowledge: observe::knowledge(desired),
-            inventory: &inventory,
-            prune: if spec.prune { Prune::Delete } else { Prune::Keep },
-            revision: &artifact.revision,
-            confirmed: self
-                .object
-                .annotations()
-                .get(CONFIRM_DELETION)
-                .map(String::as_str),
-            budget: context.settings.budget,
-        });
+        let Planned {
+            overlay,
+            seen,
+            mut recorded,
+            inventory,
+            mut plan,
+        } = self.plan(before, artifact, desired);
         if let Some(ahead) = plan.write_ahead.take() {
-            recorded = recorded.with(ahead);
+            let before = recorded;
+            recorded = before.with(ahead);
             let new = report::started(&old, &artifact.revision, recorded.written.clone(), self.about);
-            context.write_status(owner, memory, &old, new.clone()).await?;
+            self.write_recorded(memory, (&before, &recorded), &old, new.clone())
+                .await?;
             old = new;
         }
         let outcome = if plan.apply.is_empty() {
@@ -354,6 +348,7 @@ impl Step<'_> {
             },
         );
 
+        let before = recorded.clone();
         let after = outcome::inventory_after(&recorded.entries, &inventory, &seen, &outcome, &removals);
         if let Some(after) = after {
             recorded = recorded.with(after);
@@ -369,7 +364,8 @@ impl Step<'_> {
         };
         let new = report::finished(&old, &result, self.about);
         self.tell(&old, &new, &outcome, &removals, &artifact.revision);
-        context.write_status(owner, memory, &old, new).await?;
+        self.write_recorded(memory, (&before, &recorded), &old, new)
+            .await?;
         memory.inventory = Some(recorded);
         if !outcome.is_nothing() || !removals.is_empty() {
             context.metrics.observe(
@@ -405,6 +401,7 @@ impl Step<'_> {
             overlay,
             retry: controller::retry_interval(spec),
             deadline: self.begun + controller::timeout(spec),
+            revision: &artifact.revision,
         };
         let bodies = Bodies::new(artifact.snapshot.clone(), desired);
         Ok(act::apply(&tools, plan, seen, desired, &bodies).await)

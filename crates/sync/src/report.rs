@@ -361,7 +361,7 @@ pub fn changes(
             Change::Adopted => lines.push(format!(
                 "{id} adopted: it was there before, and will not be deleted"
             )),
-            Change::Corrected(_) | Change::Recreated | Change::Unchanged => {}
+            Change::Corrected(_) | Change::Recreated | Change::Unchanged | Change::Resumed => {}
         }
     }
     for (id, removal) in removed {

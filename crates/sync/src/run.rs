@@ -40,6 +40,9 @@ const AFTER_CRD: [Duration; 4] = [
     Duration::from_secs(5),
 ];
 
+/// After this time what an earlier process left on objects is not waited to be looked at any longer: it takes memory.
+const STARTING: Duration = Duration::from_mins(10);
+
 /// Runs the controller until it is told to stop or a part of it fails.
 pub async fn run(args: ControllerArgs) -> anyhow::Result<()> {
     client::install_crypto_provider();
@@ -127,42 +130,13 @@ impl Controllers {
             .with_context(|| format!("--storage-path {} cannot be used", args.storage_path.display()))?;
         let (recorder, events) = Recorder::new(kube.clone(), "plumbline-sync");
         let events = tokio::spawn(events);
-        let (source_changed, changed_sources) = mpsc::unbounded_channel::<SourceKey>();
-        let (wake, wakes) = mpsc::unbounded_channel::<Owner>();
-        let sources = Arc::new(Sources::new(source_changed));
-        let live = Arc::new(Live::default());
-
-        let source_context = Arc::new(source::controller::Context {
-            client: kube.clone(),
-            mirrors: mirrors.clone(),
-            sources: Arc::clone(&sources),
-            recorder: recorder.clone(),
-            metrics: metrics.clone(),
-            file_urls: if args.allow_file_urls {
-                FileUrls::Allowed
-            } else {
-                FileUrls::Refused
-            },
-            jitter: args.interval_jitter_percentage,
-            memory: Mutex::default(),
-        });
-        let context = Arc::new(Context {
-            client: kube.clone(),
-            config,
-            sources,
-            kinds: Arc::new(Kinds::new(kube.clone())),
-            live: Arc::clone(&live),
-            watches: watch::Watches::new(kube.clone(), live, wake.clone()),
-            in_flight: Semaphore::new(args.concurrent_ssa.into()),
-            recorder,
-            metrics,
-            settings: settings(&args),
-            memory: Mutex::default(),
-            parked: Mutex::default(),
-            kinds_news: AtomicU64::new(0),
-            store: OnceLock::new(),
-            impersonated: Mutex::new(HashMap::new()),
-        });
+        let Parts {
+            source: source_context,
+            context,
+            wake,
+            wakes,
+            changed_sources,
+        } = parts(&args, &kube, config, mirrors.clone(), recorder, metrics);
         let (crd_news, news) = mpsc::unbounded_channel();
         let crds = tokio::spawn(watch::crds(kube.clone(), crd_news));
         let variables = tokio::spawn(variables(
@@ -172,6 +146,11 @@ impl Controllers {
             Arc::clone(&context),
         ));
         let unpark = tokio::spawn(unpark(Arc::clone(&context), news, wake));
+        let live = Arc::clone(&context.live);
+        let starting = tokio::spawn(async move {
+            tokio::time::sleep(STARTING).await;
+            live.drop_what_was_left();
+        });
         admin.set_ready(true);
         let selector = args.watch_label_selector.as_str();
         futures::future::join(
@@ -196,10 +175,75 @@ impl Controllers {
         mirrors.interrupt();
         crds.abort();
         unpark.abort();
+        starting.abort();
         variables.abort();
         // The recorders are gone: what is queued is still sent, within the time a stop may take.
         drop(tokio::time::timeout(Duration::from_secs(2), events).await);
         Ok(())
+    }
+}
+
+/// What the two controllers work with, and what tells them to look.
+pub(crate) struct Parts {
+    /// Of the GitRepositories.
+    pub(crate) source: Arc<source::controller::Context>,
+    /// Of the Kustomizations.
+    pub(crate) context: Arc<Context>,
+    wake: mpsc::UnboundedSender<Owner>,
+    wakes: mpsc::UnboundedReceiver<Owner>,
+    changed_sources: mpsc::UnboundedReceiver<SourceKey>,
+}
+
+/// Puts them together. Nothing runs and nothing is asked yet.
+pub(crate) fn parts(
+    args: &ControllerArgs,
+    kube: &Client,
+    config: kube::Config,
+    mirrors: Mirrors,
+    recorder: Recorder,
+    metrics: Metrics,
+) -> Parts {
+    let (source_changed, changed_sources) = mpsc::unbounded_channel::<SourceKey>();
+    let (wake, wakes) = mpsc::unbounded_channel::<Owner>();
+    let sources = Arc::new(Sources::new(source_changed));
+    let live = Arc::new(Live::default());
+    let source = Arc::new(source::controller::Context {
+        client: kube.clone(),
+        mirrors,
+        sources: Arc::clone(&sources),
+        recorder: recorder.clone(),
+        metrics: metrics.clone(),
+        file_urls: if args.allow_file_urls {
+            FileUrls::Allowed
+        } else {
+            FileUrls::Refused
+        },
+        jitter: args.interval_jitter_percentage,
+        memory: Mutex::default(),
+    });
+    let context = Arc::new(Context {
+        client: kube.clone(),
+        config,
+        sources,
+        kinds: Arc::new(Kinds::new(kube.clone())),
+        live: Arc::clone(&live),
+        watches: watch::Watches::new(kube.clone(), live, wake.clone()),
+        in_flight: Semaphore::new(args.concurrent_ssa.into()),
+        recorder,
+        metrics,
+        settings: settings(args),
+        memory: Mutex::default(),
+        parked: Mutex::default(),
+        kinds_news: AtomicU64::new(0),
+        store: OnceLock::new(),
+        impersonated: Mutex::new(HashMap::new()),
+    });
+    Parts {
+        source,
+        context,
+        wake,
+        wakes,
+        changed_sources,
     }
 }
 
@@ -208,6 +252,7 @@ fn settings(args: &ControllerArgs) -> Settings {
         concurrency: args.concurrent_ssa.into(),
         jitter: args.interval_jitter_percentage,
         budget: args.deletion_budget_percentage,
+        inventory_limit: args.inventory_status_limit,
         cross_namespace: if args.no_cross_namespace_refs {
             CrossNamespace::Refused
         } else {

@@ -50,6 +50,25 @@ impl Step<'_> {
         Ok((always || !values.is_empty()).then(|| Arc::new(Variables::new(values))))
     }
 
+    /// The values that come from Secrets, so that they can be kept out of what is printed.
+    pub(crate) async fn secret_values(&self) -> Vec<Zeroizing<String>> {
+        let build = self.object.spec.post_build.iter();
+        let from = build
+            .flat_map(|build| &build.substitute_from)
+            .filter(|from| from.kind == "Secret");
+        let mut all = Vec::new();
+        for from in from {
+            // What cannot be read is not in the objects either.
+            let found = self.values(&from.kind, &from.name).await.ok().flatten();
+            let values = found.into_iter().flatten().map(|(_, value)| value);
+            all.extend(values.filter_map(|value| {
+                let text = std::str::from_utf8(&value).ok()?;
+                Some(Zeroizing::new(text.trim_end_matches('\n').to_owned()))
+            }));
+        }
+        all
+    }
+
     async fn values(
         &self,
         kind: &str,

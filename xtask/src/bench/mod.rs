@@ -3,6 +3,7 @@
 
 mod bare;
 mod cold;
+mod estate;
 mod figures;
 mod reloader;
 mod requests;
@@ -26,6 +27,8 @@ use self::{figures::Figures, stage::Stage, syncer::Syncer};
 pub(crate) enum Subject {
     /// Objects applied, nothing changed, one file changed, drift, memory
     Sync(Args),
+    /// Many Kustomizations: a commit that touches one of them, some that never get healthy, 1000 apps
+    SyncEstate(EstateArgs),
     /// SealedSecrets opened after a start, nothing changed, one created, memory beside foreign Secrets
     SealedSecrets(Args),
     /// A change to its patch, one source to many workloads, a large estate, a restart, many changes at once
@@ -37,6 +40,7 @@ impl Subject {
     fn names(&self) -> (&'static str, &'static str, &'static [&'static str]) {
         match self {
             Self::Sync(_) => ("sync", "plumbline-sync", &["plumbline-sync"]),
+            Self::SyncEstate(_) => ("sync-estate", "plumbline-sync", &["plumbline-sync"]),
             Self::Reloader(_) => ("reloader", "plumbline-reloader", &["plumbline-reloader"]),
             Self::SealedSecrets(_) => (
                 "sealed-secrets",
@@ -46,9 +50,18 @@ impl Subject {
         }
     }
 
+    /// The part that is asked for, where there are parts.
+    fn part(&self) -> Option<estate::Part> {
+        match self {
+            Self::SyncEstate(estate) => estate.part,
+            _ => None,
+        }
+    }
+
     fn args(&self) -> &Args {
         match self {
             Self::Sync(args) | Self::SealedSecrets(args) | Self::Reloader(args) => args,
+            Self::SyncEstate(estate) => &estate.args,
         }
     }
 }
@@ -62,6 +75,16 @@ pub(crate) struct Args {
     /// Fewer rounds, fewer objects, less time: for a first look
     #[arg(long)]
     quick: bool,
+}
+
+/// How to measure many Kustomizations.
+#[derive(clap::Args)]
+pub(crate) struct EstateArgs {
+    #[command(flatten)]
+    args: Args,
+    /// Only this part
+    #[arg(long, value_enum)]
+    part: Option<estate::Part>,
 }
 
 /// How much is measured.
@@ -101,7 +124,7 @@ const QUICK: Scale = Scale {
 pub(crate) fn run(sh: &Shell, subject: &Subject) -> anyhow::Result<()> {
     let ((name, package, binaries), args) = (subject.names(), subject.args());
     if cfg!(debug_assertions) {
-        return Err(again_in_release(sh, name, args));
+        return Err(again_in_release(sh, name, args, subject.part()));
     }
     println!("building {} (release)", binaries.join(" and "));
     let flags = binaries.iter().flat_map(|binary| ["--bin", binary]);
@@ -116,6 +139,7 @@ pub(crate) fn run(sh: &Shell, subject: &Subject) -> anyhow::Result<()> {
     let figures = runtime.block_on(async {
         match subject {
             Subject::Sync(args) => sync(if args.quick { QUICK } else { FULL }).await,
+            Subject::SyncEstate(estate) => estate::measure(estate.part, estate.args.quick).await,
             Subject::SealedSecrets(args) => sealed_secrets::measure(args.quick).await,
             Subject::Reloader(args) => reloader::measure(args.quick).await,
         }
@@ -134,7 +158,7 @@ pub(crate) fn run(sh: &Shell, subject: &Subject) -> anyhow::Result<()> {
 
 /// The bare client beside which the syncer is measured must be as fast as it can be: the debug build of this
 /// program becomes the release build of itself. Returns only when that fails.
-fn again_in_release(sh: &Shell, name: &str, args: &Args) -> anyhow::Error {
+fn again_in_release(sh: &Shell, name: &str, args: &Args, part: Option<estate::Part>) -> anyhow::Error {
     println!("building the bench (release)");
     let mut command = Command::new("cargo");
     command
@@ -150,7 +174,8 @@ fn again_in_release(sh: &Shell, name: &str, args: &Args) -> anyhow::Error {
         ])
         .current_dir(sh.current_dir())
         .args(args.check.then_some("--check"))
-        .args(args.quick.then_some("--quick"));
+        .args(args.quick.then_some("--quick"))
+        .args(part.map(|part| format!("--part={}", part.name())));
     anyhow::Error::new(command.exec()).context("cannot start cargo")
 }
 

@@ -31,8 +31,19 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    /// Starts a control plane with our CRDs, and commits all manifests that are going to be applied.
+    /// A stage on which all manifests that are going to be applied are committed.
     pub(crate) fn set_up(scale: &Scale) -> anyhow::Result<Self> {
+        let stage = Self::start()?;
+        for round in 0..scale.rounds {
+            write(&stage.repository, &small(round), scale.small)?;
+        }
+        write(&stage.repository, LARGE, scale.large)?;
+        stage.repository.commit("everything")?;
+        Ok(stage)
+    }
+
+    /// Starts a control plane with our CRDs; the repository is empty.
+    pub(crate) fn start() -> anyhow::Result<Self> {
         let plane = ControlPlane::start_temporary()?;
         let work = plane.dir().join(ControlPlane::WORK);
         fs::create_dir_all(&work).with_context(|| format!("cannot create {}", work.display()))?;
@@ -51,11 +62,6 @@ impl Stage {
         )?;
         kubectl(&["create", "namespace", NAMESPACE], "")?;
         let repository = Repository::init(&work)?;
-        for round in 0..scale.rounds {
-            write(&repository, &small(round), scale.small)?;
-        }
-        write(&repository, LARGE, scale.large)?;
-        repository.commit("everything")?;
         Ok(Self { plane, repository })
     }
 

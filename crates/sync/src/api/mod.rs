@@ -23,6 +23,18 @@ pub const REQUESTED_AT: &str = "reconcile.fluxcd.io/requestedAt";
 pub const CONFIRM_DELETION: &str = "plumbline.dev/confirm-deletion";
 /// On an applied object: it was there before we first applied it, so it is never deleted by us.
 pub const ADOPTED: &str = "plumbline.dev/adopted";
+/// On an applied object: the revision that brought its present content.
+pub const REVISION: &str = "plumbline.dev/revision";
+/// On an applied object, Secrets excepted: digest of what Git had when it was applied.
+pub const DIGEST: &str = "plumbline.dev/digest";
+/// What every apply writes about itself: no difference that anybody wants to see.
+pub const OWN_ANNOTATIONS: [&str; 2] = [REVISION, DIGEST];
+/// Why a Kustomization or GitRepository is suspended.
+pub const SUSPEND_REASON: &str = "plumbline.dev/suspend-reason";
+/// Who suspended it.
+pub const SUSPEND_BY: &str = "plumbline.dev/suspend-by";
+/// When the suspension ends (RFC 3339).
+pub const SUSPEND_UNTIL: &str = "plumbline.dev/suspend-until";
 /// Finalizer of Kustomizations, Flux's.
 pub const FINALIZER: &str = "finalizers.fluxcd.io";
 /// Label that names the owning Kustomization on every applied object.

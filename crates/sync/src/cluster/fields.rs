@@ -20,6 +20,81 @@ pub fn owned(entries: &[ManagedFieldsEntry]) -> Option<ContentDigest> {
     Some(digest(fields))
 }
 
+/// Our entry's fields, as text.
+pub fn ours_as_text(entries: &[ManagedFieldsEntry]) -> Option<Box<str>> {
+    let fields = &ours(entries)?.fields_v1.as_ref()?.0;
+    Some(fields.to_string().into())
+}
+
+/// Whether our entry still has every field of `body`, which was applied by us. A field that anybody else changed or took
+/// since is missing, so this tells drift from metadata and Git alone. In doubt the answer is no: applying once more costs
+/// one request.
+pub fn covers(fields: &Value, body: &Value) -> bool {
+    let (Some(fields), Some(body)) = (fields.as_object(), body.as_object()) else {
+        return false;
+    };
+    body.iter().all(|(key, value)| match key.as_str() {
+        "apiVersion" | "kind" => true,
+        "metadata" => {
+            let none = Map::new();
+            let owned = fields
+                .get("f:metadata")
+                .and_then(Value::as_object)
+                .unwrap_or(&none);
+            let metadata = value.as_object().unwrap_or(&none);
+            let named = metadata
+                .iter()
+                .filter(|(key, _)| !matches!(key.as_str(), "name" | "namespace"));
+            named
+                .into_iter()
+                .all(|(key, value)| field_is_covered(owned, key, value))
+        }
+        _ => field_is_covered(fields, key, value),
+    })
+}
+
+fn field_is_covered(fields: &Map<String, Value>, key: &str, value: &Value) -> bool {
+    // What Git sets to null nobody owns.
+    value.is_null()
+        || fields
+            .get(&format!("f:{key}"))
+            .is_some_and(|owned| value_is_covered(owned, value))
+}
+
+fn value_is_covered(owned: &Value, value: &Value) -> bool {
+    let Some(owned) = owned.as_object() else {
+        return false;
+    };
+    match value {
+        // Nothing deeper: it is owned as a whole.
+        _ if owned.is_empty() => true,
+        Value::Object(map) => map.iter().all(|(key, value)| field_is_covered(owned, key, value)),
+        Value::Array(items) => items.iter().all(|item| item_is_covered(owned, item)),
+        _ => true,
+    }
+}
+
+/// Items of a set are listed by value (`v:`), those of a map by their keys (`k:`). A key that Git leaves to its default
+/// fits any; two entries that fit are one too many.
+fn item_is_covered(owned: &Map<String, Value>, item: &Value) -> bool {
+    if !item.is_object() {
+        return owned.contains_key(&format!("v:{item}"));
+    }
+    let mut fitting = owned.iter().filter(|(key, _)| {
+        let keys = key
+            .strip_prefix("k:")
+            .and_then(|keys| serde_json::from_str::<Map<String, Value>>(keys).ok());
+        keys.is_some_and(|keys| {
+            let fits = |(key, value): (&String, &Value)| item.get(key).is_none_or(|it| it == value);
+            keys.iter().all(fits)
+        })
+    });
+    match (fitting.next(), fitting.next()) {
+        (Some((_, fields)), None) => value_is_covered(fields, item),
+        _ => false,
+    }
+}
+
 /// Who else last changed the object's main resource, and by which operation: the likely cause of drift.
 pub fn last_other_writer(entries: &[ManagedFieldsEntry]) -> Option<(&str, &str)> {
     entries
@@ -39,14 +114,7 @@ pub fn last_other_writer(entries: &[ManagedFieldsEntry]) -> Option<(&str, &str)>
 /// The entries with the fields of `kubectl`, Flux and `more` managers moved into our Apply entry, or `None` when there is
 /// nothing to move. Applying again then removes what Git does not want of them.
 pub fn take_over(entries: &[ManagedFieldsEntry], more: &[String]) -> Option<Vec<ManagedFieldsEntry>> {
-    let foreign = |entry: &ManagedFieldsEntry| {
-        let manager = entry.manager.as_deref().unwrap_or_default();
-        let main = entry.subresource.as_deref().unwrap_or("").is_empty();
-        let own_update = manager == MANAGER && entry.operation.as_deref() != Some("Apply");
-        main && (own_update
-            || TAKEN_OVER.iter().any(|name| manager.starts_with(name))
-            || more.iter().any(|name| manager == name))
-    };
+    let foreign = |entry: &ManagedFieldsEntry| is_taken_over(entry, more);
     let mut ours = ours(entries)?.clone();
     let mut fields = ours
         .fields_v1
@@ -70,6 +138,16 @@ pub fn take_over(entries: &[ManagedFieldsEntry], more: &[String]) -> Option<Vec<
         .collect();
     kept.push(ours);
     Some(kept)
+}
+
+/// Whether the fields of this entry become ours when an object is adopted.
+pub fn is_taken_over(entry: &ManagedFieldsEntry, more: &[String]) -> bool {
+    let manager = entry.manager.as_deref().unwrap_or_default();
+    let main = entry.subresource.as_deref().unwrap_or("").is_empty();
+    let own_update = manager == MANAGER && entry.operation.as_deref() != Some("Apply");
+    main && (own_update
+        || TAKEN_OVER.iter().any(|name| manager.starts_with(name))
+        || more.iter().any(|name| manager == name))
 }
 
 fn ours(entries: &[ManagedFieldsEntry]) -> Option<&ManagedFieldsEntry> {
@@ -117,6 +195,54 @@ mod tests {
         assert!(digest.is_some());
         assert_eq!(owned(&[other.clone(), ours]), digest);
         assert_eq!(owned(&[other, entry(MANAGER, "Update", json!({}))]), None);
+    }
+
+    #[test]
+    fn a_body_is_covered_as_long_as_nobody_took_a_field() {
+        let body = json!({
+            "apiVersion": "apps/v1", "kind": "Deployment",
+            "metadata": { "name": "a", "namespace": "b", "labels": { "x": "1" }, "creationTimestamp": null },
+            "spec": { "selector": { "matchLabels": { "a": "b" } }, "paused": false, "args": [], "finalizers": ["f"],
+                      "containers": [ { "name": "c", "image": "i", "command": ["a", "b"],
+                                        "ports": [ { "containerPort": 80 }, { "containerPort": 81, "protocol": "TCP" } ] } ] },
+        });
+        let port = |number: u16| format!(r#"k:{{"containerPort":{number},"protocol":"TCP"}}"#);
+        let fields = json!({
+            "f:metadata": { "f:labels": { "f:x": {} } },
+            "f:spec": { "f:selector": {}, "f:paused": {}, "f:args": {}, "f:finalizers": { "v:\"f\"": {} },
+                        "f:containers": { r#"k:{"name":"c"}"#: { ".": {}, "f:name": {}, "f:image": {}, "f:command": {},
+                            "f:ports": { port(80): { ".": {}, "f:containerPort": {} },
+                                         port(81): { ".": {}, "f:containerPort": {}, "f:protocol": {} } } } } },
+        });
+        assert!(covers(&fields, &body));
+        let container = r#"/f:spec/f:containers/k:{"name":"c"}"#;
+        for (at, gone) in [
+            ("/f:metadata/f:labels", "f:x"),
+            ("/f:spec", "f:paused"),
+            ("/f:spec/f:finalizers", "v:\"f\""),
+            ("/f:spec/f:containers", r#"k:{"name":"c"}"#),
+            (container, "f:image"),
+            (&format!("{container}/f:ports"), port(80).as_str()),
+        ] {
+            let mut taken = fields.clone();
+            let map = taken.pointer_mut(at).and_then(Value::as_object_mut).unwrap();
+            assert!(map.remove(gone).is_some(), "{at} {gone}");
+            // A map of which nothing is left goes too.
+            if map.is_empty() {
+                let (above, name) = at.rsplit_once('/').unwrap();
+                taken
+                    .pointer_mut(above)
+                    .and_then(Value::as_object_mut)
+                    .unwrap()
+                    .remove(name);
+            }
+            assert!(!covers(&taken, &body), "{at} {gone}");
+        }
+        // Two that fit are not told apart.
+        let mut two = fields;
+        let ports = two.pointer_mut(&format!("{container}/f:ports")).unwrap();
+        ports[r#"k:{"containerPort":80,"protocol":"UDP"}"#] = json!({ ".": {}, "f:containerPort": {} });
+        assert!(!covers(&two, &body));
     }
 
     #[test]

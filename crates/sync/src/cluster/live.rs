@@ -8,11 +8,12 @@ use std::{
 };
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde_json::Value;
 
 use super::{fields, resource_version};
 use crate::{
-    api::{OWNER_NAME, OWNER_NAMESPACE},
-    manifest::ContentDigest,
+    api::{DIGEST, OWNER_NAME, OWNER_NAMESPACE, REVISION},
+    manifest::{ContentDigest, parse_digest},
     object::ObjectId,
 };
 
@@ -69,6 +70,19 @@ struct Tracked {
     awaited: bool,
     failed: Option<Box<Failed>>,
     corrections: Option<Box<Corrections>>,
+    /// The revision that brought what is applied.
+    revision: Option<Arc<str>>,
+    /// What an earlier process left, until it is looked at.
+    left: Option<Box<Left>>,
+}
+
+/// What an object itself says of the apply of an earlier process.
+#[derive(Debug)]
+struct Left {
+    /// [`DIGEST`]: what was applied.
+    content: ContentDigest,
+    /// The fields that we own now.
+    fields: Box<str>,
 }
 
 #[derive(Debug)]
@@ -109,6 +123,8 @@ struct Known {
     objects: HashMap<ObjectId, Tracked>,
     /// Shared by the objects of one owner.
     owners: HashSet<Arc<Owner>>,
+    /// Shared by the objects that came with one revision.
+    revisions: HashSet<Arc<str>>,
 }
 
 impl Known {
@@ -123,6 +139,18 @@ impl Known {
         let shared = Arc::new(owner);
         self.owners.insert(Arc::clone(&shared));
         shared
+    }
+
+    /// The revision that an object's annotation names.
+    fn revision(&mut self, metadata: &ObjectMeta) -> Option<Arc<str>> {
+        let text = metadata.annotations.as_ref()?.get(REVISION)?.as_str();
+        if let Some(known) = self.revisions.get(text) {
+            return Some(Arc::clone(known));
+        }
+        self.revisions.retain(|revision| Arc::strong_count(revision) > 1);
+        let shared: Arc<str> = text.into();
+        self.revisions.insert(Arc::clone(&shared));
+        Some(shared)
     }
 }
 
@@ -180,9 +208,12 @@ impl Live {
         now: Instant,
     ) -> bool {
         let mut all = self.lock();
+        let revision = all.revision(metadata);
         let tracked = all.entry(id);
         tracked.in_flight = false;
         tracked.failed = None;
+        tracked.left = None;
+        tracked.revision = revision;
         tracked.applied = Some(Applied {
             content,
             resource_version: resource_version(metadata.resource_version.as_deref()),
@@ -190,6 +221,61 @@ impl Live {
             at: now,
         });
         tracked.contradicted()
+    }
+
+    /// The revision that brought this content, if it is what is applied.
+    pub fn brought_by(&self, id: &ObjectId, content: &ContentDigest) -> Option<Arc<str>> {
+        let all = self.lock();
+        let tracked = all.objects.get(id)?;
+        let applied = tracked.applied.map(|applied| applied.content);
+        let known = applied.or(tracked.left.as_ref().map(|left| left.content));
+        (known.as_ref() == Some(content))
+            .then(|| tracked.revision.clone())
+            .flatten()
+    }
+
+    /// Goes on where an earlier process stopped, when the object itself shows that it is as Git has it: it carries the
+    /// digest of this very content, and we still own every field of `body`. Otherwise it has to be applied.
+    pub fn resume(
+        &self,
+        id: &ObjectId,
+        owner: &Owner,
+        content: ContentDigest,
+        body: &Value,
+        now: Instant,
+    ) -> bool {
+        let mut all = self.lock();
+        let Some(tracked) = all.objects.get_mut(id) else {
+            return false;
+        };
+        let Some(left) = tracked.left.take() else {
+            return false;
+        };
+        let present = tracked.seen.as_ref().filter(|seen| seen.present);
+        let (Some(seen), true) = (
+            present,
+            left.content == content && tracked.owner.as_deref() == Some(owner),
+        ) else {
+            return false;
+        };
+        let covered =
+            serde_json::from_str(&left.fields).is_ok_and(|fields: Value| fields::covers(&fields, body));
+        if covered {
+            tracked.applied = Some(Applied {
+                content,
+                resource_version: seen.resource_version,
+                owned: seen.owned,
+                at: now,
+            });
+        }
+        covered
+    }
+
+    /// Forgets what earlier processes left on objects that nobody has looked at: they belong to others, or will be applied.
+    pub fn drop_what_was_left(&self) {
+        for tracked in self.lock().objects.values_mut() {
+            tracked.left = None;
+        }
     }
 
     /// The newest resource version of an object that is known; `None` when it is not there, or nothing is known.
@@ -277,9 +363,15 @@ impl Live {
         let owned = fields::owned(entries);
         let mut all = self.lock();
         let labelled = owner(metadata).map(|owner| all.share(owner));
+        let left = owned.and_then(|_| left(metadata));
+        let revision = left.as_ref().and_then(|_| all.revision(metadata));
         let tracked = all.entry(id);
         if tracked.owner.is_none() {
             tracked.owner = labelled;
+        }
+        if tracked.applied.is_none() && !tracked.in_flight {
+            tracked.left = left.map(Box::new);
+            tracked.revision = revision;
         }
         let contradicts_nothing = tracked.applied.is_none_or(|applied| applied.owned == owned);
         tracked.seen = Some(Seen {
@@ -385,6 +477,15 @@ impl Tracked {
             _ => Need::Missing,
         }
     }
+}
+
+/// What an object says of the apply of an earlier process.
+fn left(metadata: &ObjectMeta) -> Option<Left> {
+    let digest = metadata.annotations.as_ref()?.get(DIGEST)?;
+    Some(Left {
+        content: parse_digest(digest)?,
+        fields: fields::ours_as_text(metadata.managed_fields.as_deref().unwrap_or_default())?,
+    })
 }
 
 /// The Kustomization that an object's labels name.

@@ -23,7 +23,7 @@ fn owner_of_all() -> Owner {
     }
 }
 
-fn metadata(version: u64, fields: &serde_json::Value) -> ObjectMeta {
+fn metadata(version: u64, fields: &Value) -> ObjectMeta {
     ObjectMeta {
         resource_version: Some(version.to_string()),
         managed_fields: Some(vec![

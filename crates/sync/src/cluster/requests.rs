@@ -103,6 +103,25 @@ pub async fn apply(
     applied.map_err(|error| if is_secret { error.without_values() } else { error })
 }
 
+/// What a server-side apply of `body` would make of the object: the API server admits and validates it and stores
+/// nothing.
+pub async fn dry_run(
+    client: &Client,
+    kind: &Kind,
+    id: &ObjectId,
+    body: &Value,
+) -> Result<Value, RequestError> {
+    let params = PatchParams::apply(MANAGER).force().validation_strict().dry_run();
+    let request = address(kind, id)
+        .patch(&id.name, &params, &Patch::Apply(body))
+        .map_err(|error| refused(&error))?;
+    let is_secret = id.kind == "Secret" && id.group.is_empty();
+    let (_, body) = send(client, request)
+        .await
+        .map_err(|error| if is_secret { error.without_values() } else { error })?;
+    parse(&body)
+}
+
 /// JSON merge patch, as field manager `manager`.
 pub async fn merge(
     client: &Client,
@@ -153,9 +172,7 @@ pub async fn read_object(client: &Client, kind: &Kind, id: &ObjectId) -> Result<
         .get(&id.name, &GetParams::default())
         .map_err(|error| refused(&error))?;
     match send(client, request).await {
-        Ok((_, body)) => serde_json::from_slice(&body).map(Some).map_err(|error| {
-            RequestError::Unavailable(format!("the API server's answer is not understood: {error}"))
-        }),
+        Ok((_, body)) => parse(&body).map(Some),
         Err(RequestError::NotFound(_) | RequestError::NamespaceMissing(_)) => Ok(None),
         Err(error) => Err(error),
     }
@@ -169,13 +186,37 @@ pub async fn delete(
     id: &ObjectId,
     metadata: &ObjectMeta,
 ) -> Result<(), RequestError> {
+    remove(client, kind, id, metadata, DeleteParams::default()).await
+}
+
+/// Whether [`delete`] would be admitted. Nothing is deleted.
+pub async fn dry_delete(
+    client: &Client,
+    kind: &Kind,
+    id: &ObjectId,
+    metadata: &ObjectMeta,
+) -> Result<(), RequestError> {
+    let params = DeleteParams {
+        dry_run: true,
+        ..DeleteParams::default()
+    };
+    remove(client, kind, id, metadata, params).await
+}
+
+async fn remove(
+    client: &Client,
+    kind: &Kind,
+    id: &ObjectId,
+    metadata: &ObjectMeta,
+    params: DeleteParams,
+) -> Result<(), RequestError> {
     let params = DeleteParams {
         propagation_policy: Some(PropagationPolicy::Background),
         preconditions: Some(Preconditions {
             uid: metadata.uid.clone(),
             resource_version: metadata.resource_version.clone(),
         }),
-        ..DeleteParams::default()
+        ..params
     };
     let request = address(kind, id)
         .delete(&id.name, &params)
@@ -210,10 +251,14 @@ async fn metadata(
         .headers_mut()
         .insert(header::ACCEPT, HeaderValue::from_static(METADATA));
     let (status, body) = send(client, request).await?;
-    let partial: Partial = serde_json::from_slice(&body).map_err(|error| {
-        RequestError::Unavailable(format!("the API server's answer is not understood: {error}"))
-    })?;
+    let partial: Partial = parse(&body)?;
     Ok((status, partial.metadata))
+}
+
+fn parse<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, RequestError> {
+    serde_json::from_slice(body).map_err(|error| {
+        RequestError::Unavailable(format!("the API server's answer is not understood: {error}"))
+    })
 }
 
 async fn send(

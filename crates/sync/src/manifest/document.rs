@@ -1,12 +1,15 @@
 //! Pure: from one YAML document to the objects in it, and from an object to the body that is applied.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
 
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::{Variables, yaml};
-use crate::object::{Gvk, Identity, ObjectId};
+use crate::{
+    api::{DIGEST, REVISION},
+    object::{Gvk, Identity, ObjectId},
+};
 
 /// Digest of an object's content as Git has it: the first 16 bytes of a SHA-256.
 pub type ContentDigest = [u8; 16];
@@ -286,6 +289,49 @@ pub fn digest(value: &Value) -> ContentDigest {
     let mut out = ContentDigest::default();
     out.copy_from_slice(&hasher.finalize()[..16]);
     out
+}
+
+/// A digest in hexadecimal, as an annotation has it.
+pub fn format_digest(digest: &ContentDigest) -> String {
+    digest.iter().fold(String::with_capacity(32), |mut hex, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}
+
+/// Reads a digest back.
+pub fn parse_digest(text: &str) -> Option<ContentDigest> {
+    let mut digest = ContentDigest::default();
+    if text.len() != 2 * digest.len() || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    for (index, byte) in digest.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(text.get(2 * index..2 * index + 2)?, 16).ok()?;
+    }
+    Some(digest)
+}
+
+/// Writes on a body which revision brought it, and the digest of its content. Not on Secrets: of a value that can be guessed
+/// a digest is as good as the value, and `kubectl describe` prints annotations.
+pub fn stamp(body: &mut Value, revision: &str, content: &ContentDigest) {
+    let is_secret = body["kind"] == "Secret" && body["apiVersion"] == "v1";
+    let Some(metadata) = body.get_mut("metadata").and_then(Value::as_object_mut) else {
+        return;
+    };
+    let annotations = metadata.entry("annotations").or_insert_with(|| json!({}));
+    if annotations.is_null() {
+        *annotations = json!({});
+    }
+    // Annotations of another form are the API server's to refuse.
+    if let Some(annotations) = annotations.as_object_mut() {
+        annotations.insert(REVISION.into(), revision.into());
+        if is_secret {
+            annotations.remove(DIGEST);
+        } else {
+            annotations.insert(DIGEST.into(), format_digest(content).into());
+        }
+    }
 }
 
 /// What is set on every object of a Kustomization.

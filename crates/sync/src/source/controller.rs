@@ -291,6 +291,17 @@ async fn look(
     Ok(tokio::task::spawn_blocking(move || look.fetch(known)).await?)
 }
 
+/// Fetches a source once, for the command line, and publishes it. The error is what its Ready condition would say.
+pub async fn fetch_once(object: &GitRepository, context: &Context) -> Result<Arc<Artifact>, String> {
+    let key = (object.namespace().unwrap_or_default(), object.name_any());
+    let fetched = look(object, &key, &mut Memory::default(), context).await;
+    let artifact = fetched
+        .map_err(|error| error.to_string())?
+        .map_err(|error| error.to_string())?;
+    context.sources.publish(&key, Arc::clone(&artifact));
+    Ok(artifact)
+}
+
 async fn prepare(
     object: &GitRepository,
     key: &SourceKey,

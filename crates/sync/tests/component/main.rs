@@ -3,10 +3,14 @@
 mod adoption;
 mod basics;
 mod bench;
+mod command_line;
 mod crashes;
 mod drift;
+mod migration;
 mod one_bad;
 mod prune;
+mod restart;
+mod shards;
 mod signed;
 mod source_files;
 mod sources;
