@@ -97,18 +97,22 @@ pub fn listen_address(text: &str) -> anyhow::Result<Option<SocketAddr>> {
 
 /// Serves `router` on `address` until the process stops.
 pub async fn serve(address: SocketAddr, router: Router, stopping: Stopping) -> anyhow::Result<()> {
-    let listener = match tokio::net::TcpListener::bind(address).await {
+    axum::serve(listen(address).await?, router)
+        .with_graceful_shutdown(stopping.wait())
+        .await?;
+    Ok(())
+}
+
+/// Listens on `address`.
+pub async fn listen(address: SocketAddr) -> anyhow::Result<tokio::net::TcpListener> {
+    match tokio::net::TcpListener::bind(address).await {
         // A node without IPv6: the same port on every IPv4 interface.
         Err(_) if address.is_ipv6() && address.ip().is_unspecified() => {
             tokio::net::TcpListener::bind(SocketAddr::from(([0, 0, 0, 0], address.port()))).await
         }
         bound => bound,
     }
-    .with_context(|| format!("cannot listen on {address}"))?;
-    axum::serve(listener, router)
-        .with_graceful_shutdown(stopping.wait())
-        .await?;
-    Ok(())
+    .with_context(|| format!("cannot listen on {address}"))
 }
 
 #[cfg(test)]

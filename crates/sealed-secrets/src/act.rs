@@ -46,17 +46,33 @@ pub async fn write_status(
     Ok(written)
 }
 
-/// Deletes exactly the Secret with `mark`, never one that took its place.
-pub async fn delete(client: &Client, key: &Key, mark: &Mark) -> Result<(), kube::Error> {
+/// Deletes the Secret of a SealedSecret that is gone: exactly the one that it controls, never one that took its place, and
+/// never one that was there before it or was to outlive it.
+///
+/// A SealedSecret that only left the label selector is not gone.
+pub async fn delete_orphan(client: &Client, key: &Key) -> Result<(), kube::Error> {
+    let sealed = Api::<SealedSecret>::namespaced(client.clone(), &key.namespace);
+    if sealed.get_metadata_opt(&key.name).await?.is_some() {
+        return Ok(());
+    }
+    let secrets = Api::<Secret>::namespaced(client.clone(), &key.namespace);
+    let Some(secret) = secrets.get_metadata_opt(&key.name).await? else {
+        return Ok(());
+    };
+    let controlled = secret.metadata.owner_references.iter().flatten().any(|owner| {
+        owner.controller == Some(true) && owner.kind == "SealedSecret" && owner.name == key.name
+    });
+    if !controlled {
+        return Ok(());
+    }
     let exactly = Preconditions {
-        uid: Some(mark.uid.clone()),
+        uid: secret.metadata.uid,
         resource_version: None,
     };
     let parameters = DeleteParams {
         preconditions: Some(exactly),
         ..DeleteParams::default()
     };
-    let secrets = Api::<Secret>::namespaced(client.clone(), &key.namespace);
     match secrets.delete(&key.name, &parameters).await {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(()),

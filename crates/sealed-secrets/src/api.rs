@@ -34,7 +34,11 @@ pub const SKIP_SET_OWNER_REFERENCES: &str = "sealedsecrets.bitnami.com/skip-set-
 #[schemars(transform = require_items)]
 pub struct SealedSecretSpec {
     /// The Secret that comes out, apart from its data.
-    #[serde(default, skip_serializing_if = "SecretTemplate::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "SecretTemplate::is_empty",
+        deserialize_with = "null_is_nothing"
+    )]
     pub template: SecretTemplate,
     /// Deprecated: one sealed blob that holds a whole Secret. Use encryptedData.
     #[serde(
@@ -115,6 +119,9 @@ pub struct Unsealed {
     /// Resource version that the Secret had then.
     #[serde(default)]
     pub secret_resource_version: String,
+    /// Whether the items were merged into a Secret that is somebody else's.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub merged: bool,
     /// The public fingerprints of the sealing keys, by item.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub keys: BTreeMap<String, String>,
@@ -158,6 +165,11 @@ fn lenient_items<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<
             .collect(),
         _ => BTreeMap::new(),
     })
+}
+
+/// As Go reads it.
+fn null_is_nothing<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SecretTemplate, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// A damaged `data` is there, and fails to open.

@@ -137,6 +137,21 @@ pub struct Config {
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false",
           value_parser = boolean, action = ArgAction::Set, help_heading = "Plumbline")]
     pub leader_elect: bool,
+    /// New keys seal only once their backup is acknowledged, by the annotation
+    /// plumbline.dev/backup-acknowledged=true on the key Secret; the key before seals until then
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false",
+          value_parser = boolean, action = ArgAction::Set, help_heading = "Plumbline")]
+    pub require_key_backup: bool,
+    /// ConfigMap of the own namespace to publish the certificate in, as cert.pem (needs list, watch,
+    /// create and patch of ConfigMaps there); none by default
+    #[arg(
+        long,
+        default_value = "",
+        hide_default_value = true,
+        value_name = "NAME",
+        help_heading = "Plumbline"
+    )]
+    pub certificate_configmap: String,
     /// Kubeconfig, outside of a cluster
     #[arg(long, value_name = "FILE", help_heading = "Plumbline")]
     pub kubeconfig: Option<PathBuf>,

@@ -14,9 +14,10 @@ use plumbline_common::backoff::Backoff;
 use tokio::task::JoinSet;
 
 use crate::api::SealedSecret;
+use crate::context::{Context, lock};
 use crate::observe::{Change, Key};
 use crate::queue::{Queue, Urgency};
-use crate::reconcile::{Context, Ended, lock, reconcile};
+use crate::reconcile::{Ended, reconcile};
 
 /// A reconciliation that takes longer is given up and tried again.
 const TIMEOUT: Duration = Duration::from_mins(1);
@@ -172,7 +173,7 @@ pub async fn run(context: Arc<Context>, namespaces: Vec<String>, ready: impl FnO
             }
             changed = keyring.changed() => {
                 changed?;
-                context.metrics.keys(keyring.borrow_and_update().registered().len());
+                keyring.mark_unchanged();
                 for key in std::mem::take(&mut state.waiting_for_keys) {
                     state.queue.add(key, Urgency::Change);
                 }

@@ -11,7 +11,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use crate::crypto;
+use crate::crypto::{self, Keyring};
 use crate::observe::Key;
 
 /// Go's default buckets, in seconds.
@@ -53,6 +53,7 @@ pub struct Metrics {
     http_requests: Family<Call, Counter>,
     http_durations: Family<Duration, Histogram, fn() -> Histogram>,
     keys: Gauge,
+    unacknowledged: Gauge,
     /// The instance label that each object's series was made with: it has to go with the object.
     instances: Arc<Mutex<HashMap<Key, String>>>,
     omit_secret_labels: bool,
@@ -69,6 +70,7 @@ impl Metrics {
             http_requests: Family::default(),
             http_durations: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
             keys: Gauge::default(),
+            unacknowledged: Gauge::default(),
             instances: Arc::default(),
             omit_secret_labels,
         };
@@ -99,6 +101,11 @@ impl Metrics {
             metrics.http_durations.clone(),
         );
         registry.register("sealing_keys", "Private keys in use", metrics.keys.clone());
+        registry.register(
+            "unacknowledged_sealing_keys",
+            "Private keys in use whose backup nobody has acknowledged",
+            metrics.unacknowledged.clone(),
+        );
         registry.register_collector(Box::new(Operations));
         // The original exposes every reason from the start; rates of a series that appears late are wrong.
         for reason in ["fetch", "status", "unmanaged", "unseal", "update"] {
@@ -163,9 +170,11 @@ impl Metrics {
             .observe(seconds);
     }
 
-    /// How many private keys there are.
-    pub fn keys(&self, count: usize) {
-        self.keys.set(i64::try_from(count).unwrap_or(i64::MAX));
+    /// The private keys that there are.
+    pub fn keys(&self, keyring: &Keyring) {
+        let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        self.keys.set(number(keyring.registered().len()));
+        self.unacknowledged.set(number(keyring.unacknowledged()));
     }
 }
 

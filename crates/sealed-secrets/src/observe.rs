@@ -166,10 +166,10 @@ impl Index {
     }
 
     fn put_sealed(&mut self, key: Key, read: Read) -> Vec<Change> {
-        let same = matches!(
-            (self.sealed.get(&key), &read),
-            (Some(Ok(old)), Ok(new)) if old.metadata.resource_version == new.metadata.resource_version
-        );
+        let same = self
+            .sealed
+            .get(&key)
+            .is_some_and(|old| version(old) == version(&read));
         self.sealed.insert(key.clone(), read);
         if same {
             Vec::new()
@@ -203,6 +203,13 @@ fn missing<'a>(known: impl Iterator<Item = &'a Key>, scope: &str, listed: &HashS
         .filter(|key| (scope.is_empty() || key.namespace == scope) && !listed.contains(*key))
         .cloned()
         .collect()
+}
+
+fn version(read: &Read) -> Option<&String> {
+    match read {
+        Ok(sealed) => sealed.metadata.resource_version.as_ref(),
+        Err((metadata, _)) => metadata.resource_version.as_ref(),
+    }
 }
 
 fn read(object: DeserializeGuard<SealedSecret>) -> (Key, Read) {

@@ -1,6 +1,6 @@
 //! Which object is worked on next. Pure: the caller brings the clock.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
 
 use crate::observe::Key;
@@ -19,7 +19,7 @@ pub enum Urgency {
 pub struct Queue {
     changes: VecDeque<Key>,
     backlog: VecDeque<Key>,
-    waiting: BTreeSet<Key>,
+    waiting: BTreeMap<Key, Urgency>,
     working: BTreeSet<Key>,
     again: BTreeSet<Key>,
     later: BTreeSet<(Instant, Key)>,
@@ -32,13 +32,13 @@ impl Queue {
             self.again.insert(key);
             return;
         }
-        let new = self.waiting.insert(key.clone());
-        match urgency {
+        match (self.waiting.get(&key), urgency) {
             // What waits in the backlog moves ahead; its old place is skipped later.
-            Urgency::Change if !self.changes.contains(&key) => self.changes.push_back(key),
-            Urgency::Backlog if new => self.backlog.push_back(key),
-            Urgency::Change | Urgency::Backlog => {}
+            (None | Some(Urgency::Backlog), Urgency::Change) => self.changes.push_back(key.clone()),
+            (None, Urgency::Backlog) => self.backlog.push_back(key.clone()),
+            (Some(_), _) => return,
         }
+        self.waiting.insert(key, urgency);
     }
 
     /// Adds `key` when `at` has come.
@@ -55,7 +55,7 @@ impl Queue {
         }
         loop {
             let key = self.changes.pop_front().or_else(|| self.backlog.pop_front())?;
-            if self.waiting.remove(&key) {
+            if self.waiting.remove(&key).is_some() {
                 self.working.insert(key.clone());
                 return Some(key);
             }

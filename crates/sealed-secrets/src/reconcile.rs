@@ -1,49 +1,18 @@
 //! One object, once: observe, decide, act, report.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use k8s_openapi::jiff::Timestamp;
-use kube::Client;
-use plumbline_common::events::Recorder;
-use tokio::sync::watch;
 
-use crate::api::{SealedSecret, Unsealed};
-use crate::config::Config;
-use crate::crypto::Keyring;
-use crate::decide::{self, Plan, Refusal};
-use crate::metrics::Metrics;
-use crate::observe::{Index, Key, Mark};
+use crate::api::SealedSecret;
+use crate::context::{Context, lock};
+use crate::decide::{self, Plan};
+use crate::desired::{Keys, desired};
+use crate::observe::{Key, Mark};
 use crate::report::Finding;
 use crate::unseal::{DeprecatedData, UnsealError, unseal};
-use crate::{act, template};
-
-/// What every reconciliation works with.
-pub struct Context {
-    /// The API server.
-    pub client: Client,
-    /// The flags.
-    pub config: Arc<Config>,
-    /// The namespace of the keys.
-    pub key_namespace: String,
-    /// The keys.
-    pub keyring: watch::Receiver<Arc<Keyring>>,
-    /// What is counted.
-    pub metrics: Metrics,
-    /// Events.
-    pub recorder: Recorder,
-    /// What is known of the cluster.
-    pub index: Mutex<Index>,
-    /// Records of what was unsealed: a CRD of the original has no place for them in the status.
-    pub records: Mutex<HashMap<Key, Unsealed>>,
-    /// Whether the CRD drops records from the status.
-    pub drops_records: AtomicBool,
-}
-
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
+use crate::{act, hint, record, redact, template};
 
 /// How a reconciliation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +34,7 @@ pub(crate) async fn reconcile(context: &Context, key: &Key) -> Ended {
         (index.sealed(key).cloned(), index.secret(key).cloned())
     };
     let sealed = match read {
-        None => return gone(context, key, mark).await,
+        None => return gone(context, key, mark.is_some()).await,
         Some(Err((metadata, error))) => {
             context.metrics.failed("fetch", &key.namespace);
             tracing::error!(object = %key, error, "the SealedSecret is malformed");
@@ -82,8 +51,8 @@ pub(crate) async fn reconcile(context: &Context, key: &Key) -> Ended {
     if sealed.metadata.deletion_timestamp.is_some() {
         return Ended::Done;
     }
-    let sealed = with_record(context, key, sealed);
-    if decide::is_up_to_date(&sealed, mark.as_ref()) {
+    let sealed = context.with_memory(key, sealed);
+    if record::is_up_to_date(&sealed, mark.as_ref()) {
         context.metrics.condition(key, instance(&sealed), Some(true));
         tracing::debug!(object = %key, "nothing changed");
         return Ended::Done;
@@ -92,35 +61,20 @@ pub(crate) async fn reconcile(context: &Context, key: &Key) -> Ended {
     report(context, key, &sealed, finding, wrote).await
 }
 
-/// The object with the record that memory has and the status lacks.
-fn with_record(context: &Context, key: &Key, sealed: Arc<SealedSecret>) -> Arc<SealedSecret> {
-    let recorded = sealed
-        .status
-        .as_ref()
-        .is_some_and(|status| status.unsealed.is_some());
-    match lock(&context.records).get(key) {
-        Some(record) if !recorded => {
-            let mut with = (*sealed).clone();
-            with.status.get_or_insert_default().unsealed = Some(record.clone());
-            Arc::new(with)
-        }
-        _ => sealed,
-    }
-}
-
 /// Everything up to the write of the Secret. Says what came of it, and whether something was written.
 async fn find(context: &Context, key: &Key, sealed: &Arc<SealedSecret>, exists: bool) -> (Finding, bool) {
     context.metrics.unseal_requested();
     let keyring = Arc::clone(&context.keyring.borrow());
-    let deprecated = if context.config.accept_deprecated_v1_data {
-        DeprecatedData::Accept
-    } else {
-        DeprecatedData::Refuse
-    };
+    let deprecated = DeprecatedData::from_flag(context.config.accept_deprecated_v1_data);
     let object = Arc::clone(sealed);
     let opened = tokio::task::spawn_blocking(move || {
-        let items =
-            unseal(&object, &keyring, deprecated, &decide::hints(&object)).map_err(Finding::Unseal)?;
+        let items = unseal(&object, &keyring, deprecated, &hint::hints(&object)).map_err(|error| {
+            let advice = match &error {
+                UnsealError::NoKey(failed) => hint::advice(&object, &keyring, failed),
+                _ => None,
+            };
+            Finding::Unseal(error, advice)
+        })?;
         let data = template::render(object.spec.template.data.as_ref(), items.data)
             .map_err(|error| Finding::Template(error.to_string()))?;
         Ok((data, items.type_, items.keys))
@@ -136,10 +90,15 @@ async fn find(context: &Context, key: &Key, sealed: &Arc<SealedSecret>, exists: 
             );
         }
     };
-    let desired = match decide::desired(sealed, data, type_, &context.key_namespace) {
+    let place = Keys {
+        namespace: &context.key_namespace,
+        prefix: &context.config.key_prefix,
+    };
+    let desired = match desired(sealed, data, type_, place) {
         Ok(desired) => desired,
         Err(error) => return (error.into(), false),
     };
+    let failed = |error: &kube::Error| (Finding::Api(redact::words(error, &desired.data)), false);
     // A Secret that the watch has not told of yet shows itself when ours is created.
     let mut look = exists;
     let mut attempts = 0;
@@ -148,7 +107,7 @@ async fn find(context: &Context, key: &Key, sealed: &Arc<SealedSecret>, exists: 
         let existing = if look {
             match act::existing(&context.client, key).await {
                 Ok(existing) => existing,
-                Err(error) => return (Finding::Api(error), false),
+                Err(error) => return failed(&error),
             }
         } else {
             None
@@ -164,14 +123,18 @@ async fn find(context: &Context, key: &Key, sealed: &Arc<SealedSecret>, exists: 
                     .or_else(|| existing.as_ref().map(|secret| Mark::of(&secret.metadata)))
                     .unwrap_or_default();
                 if wrote {
-                    tracing::info!(object = %key, "Secret written");
+                    tracing::info!(key = %key, "Updating");
                 }
                 lock(&context.index).wrote_secret(key, mark.clone());
-                return (Finding::Synced(decide::record(sealed, &mark, &keys)), wrote);
+                let merged = existing
+                    .as_ref()
+                    .is_some_and(|secret| decide::is_merged_into(secret, sealed));
+                let record = record::record(sealed, &mark, merged, &keys);
+                return (Finding::Synced(record), wrote);
             }
             // Somebody was faster: look again.
             Err(kube::Error::Api(status)) if status.code == 409 && attempts < 3 => look = true,
-            Err(error) => return (Finding::Api(error), false),
+            Err(error) => return failed(&error),
         }
     }
 }
@@ -179,10 +142,10 @@ async fn find(context: &Context, key: &Key, sealed: &Arc<SealedSecret>, exists: 
 /// Status, Event, metric and log of `finding`.
 async fn report(context: &Context, key: &Key, sealed: &SealedSecret, finding: Finding, wrote: bool) -> Ended {
     let ended = match &finding {
-        Finding::Unseal(UnsealError::NoKey(_)) => Ended::NeedsKeys,
-        Finding::Refused(Refusal::Unmanaged) => Ended::Blocked,
+        Finding::Unseal(UnsealError::NoKey(_), _) => Ended::NeedsKeys,
+        Finding::Refused(_) => Ended::Blocked,
         Finding::Api(_) => Ended::Retry,
-        Finding::Synced(_) | Finding::Unseal(_) | Finding::Template(_) | Finding::Refused(_) => Ended::Done,
+        Finding::Synced(_) | Finding::Unseal(..) | Finding::Template(_) => Ended::Done,
     };
     let synced = matches!(finding, Finding::Synced(_));
     context.metrics.condition(key, instance(sealed), Some(synced));
@@ -190,28 +153,21 @@ async fn report(context: &Context, key: &Key, sealed: &SealedSecret, finding: Fi
         context.metrics.failed(reason, &key.namespace);
         tracing::warn!(object = %key, reason, message = finding.message(key), "not synced");
     }
-    if let Finding::Synced(record) = &finding {
-        lock(&context.records).insert(key.clone(), record.clone());
-    }
-    let only_record = finding.is_said(sealed, key) && context.drops_records.load(Ordering::Relaxed);
-    let status = finding
-        .status(sealed, key, Timestamp::now())
-        .filter(|_| !only_record);
-    // An Event tells of a change; the state is in the status.
-    let before = sealed
-        .status
-        .as_ref()
-        .and_then(|status| status.conditions.first());
-    let told = before.is_some_and(|before| {
+    let told = context.told(key, sealed).is_some_and(|before| {
         (before.status == "True") == synced
             && before.message.as_deref().unwrap_or_default() == finding.message(key)
     });
     if wrote || !told {
         context.recorder.record(finding.note(sealed, key));
     }
-    let Some(status) = status.filter(|_| context.config.update_status) else {
+    let Some(status) = finding.status(sealed, key, Timestamp::now()) else {
         return ended;
     };
+    lock(&context.memory).insert(key.clone(), status.clone());
+    let only_record = finding.is_said(sealed, key) && context.drops_records.load(Ordering::Relaxed);
+    if only_record || !context.config.update_status {
+        return ended;
+    }
     let records = status.unsealed.is_some();
     match act::write_status(&context.client, sealed, status).await {
         Ok(written) => {
@@ -219,7 +175,9 @@ async fn report(context: &Context, key: &Key, sealed: &SealedSecret, finding: Fi
                 .status
                 .as_ref()
                 .is_some_and(|status| status.unsealed.is_some());
-            if records && !kept && !context.drops_records.swap(true, Ordering::Relaxed) {
+            if kept || !records {
+                lock(&context.memory).remove(key);
+            } else if !context.drops_records.swap(true, Ordering::Relaxed) {
                 tracing::warn!(
                     "the CustomResourceDefinition drops records from the status: every start opens everything once; \
                      install the one that `plumbline-unsealer crd` prints"
@@ -228,8 +186,9 @@ async fn report(context: &Context, key: &Key, sealed: &SealedSecret, finding: Fi
             lock(&context.index).wrote_sealed(key, Arc::new(written));
             ended
         }
-        // Changed or deleted meanwhile: the watch brings the new version, which is reconciled again.
+        // Deleted meanwhile: the watch tells.
         Err(kube::Error::Api(status)) if status.code == 404 => ended,
+        // Changed meanwhile: the watch brings the new version.
         Err(kube::Error::Api(status)) if status.code == 409 => Ended::Retry,
         Err(error) => {
             context.metrics.failed("status", &key.namespace);
@@ -240,26 +199,18 @@ async fn report(context: &Context, key: &Key, sealed: &SealedSecret, finding: Fi
 }
 
 /// The SealedSecret is no more; its Secret is Kubernetes' to collect, unless the old way is asked for.
-async fn gone(context: &Context, key: &Key, mark: Option<Mark>) -> Ended {
+async fn gone(context: &Context, key: &Key, exists: bool) -> Ended {
     context.metrics.forget(key);
-    let record = lock(&context.records).remove(key);
-    let ours = mark.filter(|mark| record.is_some_and(|record| record.secret_uid == mark.uid));
-    match ours.filter(|_| context.config.old_gc_behavior) {
-        Some(mark) => match act::delete(&context.client, key, &mark).await {
-            Ok(()) => Ended::Done,
-            Err(error) => {
-                tracing::warn!(object = %key, %error, "cannot delete the Secret of a deleted SealedSecret");
-                lock(&context.records).insert(
-                    key.clone(),
-                    Unsealed {
-                        secret_uid: mark.uid,
-                        ..Unsealed::default()
-                    },
-                );
-                Ended::Retry
-            }
-        },
-        None => Ended::Done,
+    lock(&context.memory).remove(key);
+    if !exists || !context.config.old_gc_behavior {
+        return Ended::Done;
+    }
+    match act::delete_orphan(&context.client, key).await {
+        Ok(()) => Ended::Done,
+        Err(error) => {
+            tracing::warn!(object = %key, %error, "cannot delete the Secret of a deleted SealedSecret: next attempt follows");
+            Ended::Retry
+        }
     }
 }
 

@@ -7,23 +7,24 @@ use k8s_openapi::jiff::Timestamp;
 use plumbline_common::events::{Kind, Note};
 
 use crate::api::{Condition, SealedSecret, SealedSecretStatus, Unsealed};
-use crate::decide::{BadTemplate, Refusal};
+use crate::decide::Refusal;
+use crate::desired::BadTemplate;
 use crate::observe::Key;
 use crate::unseal::UnsealError;
 
 /// What came of a reconciliation.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Finding {
     /// The Secret is as it should be.
     Synced(Unsealed),
-    /// Some item does not open.
-    Unseal(UnsealError),
+    /// Some item does not open; what can be told about why.
+    Unseal(UnsealError, Option<String>),
     /// The template cannot be used.
     Template(String),
     /// The Secret is not to be touched.
     Refused(Refusal),
-    /// The API server refused a read or a write.
-    Api(kube::Error),
+    /// The API server refused a read or a write; its words, without values.
+    Api(String),
 }
 
 impl From<BadTemplate> for Finding {
@@ -37,10 +38,10 @@ impl Finding {
     fn reason(&self) -> (&'static str, &'static str) {
         match self {
             Self::Synced(_) => ("Unsealed", "Unsealed"),
-            Self::Unseal(_) => ("UnsealFailed", "ErrUnsealFailed"),
+            Self::Unseal(..) => ("UnsealFailed", "ErrUnsealFailed"),
             Self::Template(_) => ("TemplateFailed", "ErrUnsealFailed"),
             Self::Refused(Refusal::Unmanaged) => ("Unmanaged", "ErrUpdateFailed"),
-            Self::Refused(Refusal::Immutable) => ("Immutable", "ErrUpdateFailed"),
+            Self::Refused(Refusal::Immutable | Refusal::OtherType) => ("Immutable", "ErrUpdateFailed"),
             Self::Refused(Refusal::Drifted) => ("Drifted", "ErrUpdateFailed"),
             Self::Api(_) => ("UpdateFailed", "ErrUpdateFailed"),
         }
@@ -50,7 +51,7 @@ impl Finding {
     pub fn metric(&self) -> Option<&'static str> {
         match self {
             Self::Synced(_) => None,
-            Self::Unseal(_) | Self::Template(_) => Some("unseal"),
+            Self::Unseal(..) | Self::Template(_) => Some("unseal"),
             Self::Refused(Refusal::Unmanaged) => Some("unmanaged"),
             Self::Refused(_) | Self::Api(_) => Some("update"),
         }
@@ -60,13 +61,13 @@ impl Finding {
     pub fn message(&self, key: &Key) -> String {
         match self {
             Self::Synced(_) => String::new(),
-            Self::Unseal(error) => error.to_string(),
-            Self::Template(error) => error.clone(),
+            Self::Unseal(error, None) => error.to_string(),
+            Self::Unseal(error, Some(advice)) => format!("{error}: {advice}"),
+            Self::Template(error) | Self::Api(error) => error.clone(),
             Self::Refused(Refusal::Drifted) => format!(
                 "the Secret {key} was changed by somebody else, and the drift policy is to report that: delete the Secret to have it made anew"
             ),
             Self::Refused(_) => format!("failed update: {}", self.event(key)),
-            Self::Api(error) => text(error),
         }
     }
 
@@ -74,7 +75,7 @@ impl Finding {
     fn event(&self, key: &Key) -> String {
         match self {
             Self::Synced(_) => "SealedSecret unsealed successfully".to_owned(),
-            Self::Unseal(_) | Self::Template(_) => format!("Failed to unseal: {}", self.message(key)),
+            Self::Unseal(..) | Self::Template(_) => format!("Failed to unseal: {}", self.message(key)),
             Self::Refused(Refusal::Unmanaged) => {
                 format!(
                     "Resource {:?} already exists and is not managed by SealedSecret",
@@ -83,6 +84,9 @@ impl Finding {
             }
             Self::Refused(Refusal::Immutable) => format!(
                 "Error updating {key}: the target Secret is immutable. Once a Secret is marked as immutable, it is not possible to revert this change nor to mutate the contents of the data field. You can only delete and recreate the Secret."
+            ),
+            Self::Refused(Refusal::OtherType) => format!(
+                "Error updating {key}: the type of a Secret cannot be changed: delete the Secret to have it made anew with the type of spec.template"
             ),
             Self::Refused(Refusal::Drifted) | Self::Api(_) => self.message(key),
         }
@@ -176,13 +180,5 @@ impl Finding {
             observed_generation: sealed.metadata.generation,
             unsealed: record,
         })
-    }
-}
-
-/// The API server's own words.
-fn text(error: &kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) => status.message.clone(),
-        other => other.to_string(),
     }
 }

@@ -15,12 +15,13 @@ use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
 use crate::config::{Command, Config};
+use crate::context::Context;
 use crate::controller;
+use crate::crypto::Keyring;
 use crate::keystore::Keystore;
-use crate::limit::Limit;
 use crate::metrics::Metrics;
 use crate::observe::Index;
-use crate::reconcile::Context;
+use crate::publish::publish;
 use crate::server::Server;
 
 /// What Events name as their source, as they always have.
@@ -63,6 +64,10 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         _ => Format::Text,
     };
     telemetry::init(&config.log_level, format);
+    // A core dump would hold every key; so would the memory that another process of this user reads.
+    if let Err(error) = nix::sys::prctl::set_dumpable(false) {
+        tracing::warn!(%error, "cannot forbid core dumps");
+    }
     let options = ClientOptions {
         kubeconfig: config.kubeconfig.clone(),
         ..ClientOptions::default()
@@ -82,18 +87,9 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let mut parts = Supervisor::default();
 
     let (keyring, keys) = watch::channel(Arc::default());
-    let server = Server {
-        keyring: keys.clone(),
-        metrics: metrics.clone(),
-        verify_limit: Arc::new(Mutex::new(Limit::new(config.rate_limit, config.rate_limit_burst))),
-        rotate_limit: Arc::new(Mutex::new(Limit::new(config.rate_limit, config.rate_limit_burst))),
-        timeout: config.read_timeout.min(config.write_timeout),
-    };
+    let server = Server::new(&config, keys.clone(), metrics.clone());
     if let Some(address) = admin::listen_address(&config.listen_addr)? {
-        parts.spawn(
-            "the API for kubeseal",
-            admin::serve(address, server.router(), parts.stopping()),
-        );
+        parts.spawn("the API for kubeseal", server.serve(address, parts.stopping()));
     }
     if let Some(address) = admin::listen_address(&config.listen_metrics_addr)? {
         parts.spawn(
@@ -104,8 +100,11 @@ async fn serve(config: Config) -> anyhow::Result<()> {
 
     let keystore = Keystore::new(client.clone(), &own, Arc::clone(&config));
     let start = keystore.start(Timestamp::now()).await?;
-    metrics.keys(start.registered().len());
     keyring.send_replace(Arc::new(start));
+    parts.spawn(
+        "the counting of sealing keys",
+        count(keys.clone(), metrics.clone()),
+    );
     parts.spawn(
         "the watch of sealing keys",
         keystore.clone().watch(keyring.clone()),
@@ -126,7 +125,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         metrics,
         recorder,
         index: Mutex::new(Index::default()),
-        records: Mutex::default(),
+        memory: Mutex::default(),
         drops_records: AtomicBool::new(false),
     });
     parts.spawn("the controller", work(context, namespaces, admin));
@@ -146,16 +145,35 @@ async fn work(context: Arc<Context>, namespaces: Vec<String>, admin: Admin) -> a
     } else {
         None
     };
-    let working = controller::run(context, namespaces, || {
-        tracing::info!("HTTP server serving and watches complete");
-        admin.set_ready(true);
-    });
+    let (client, keyring) = (context.client.clone(), context.keyring.clone());
+    let (namespace, name) = (
+        context.key_namespace.clone(),
+        context.config.certificate_configmap.clone(),
+    );
+    let working = async move {
+        let reconciling = controller::run(context, namespaces, || {
+            tracing::info!("HTTP server serving and watches complete");
+            admin.set_ready(true);
+        });
+        if name.is_empty() {
+            return reconciling.await;
+        }
+        tokio::try_join!(reconciling, publish(client, &namespace, &name, keyring)).map(drop)
+    };
     match lost {
         Some(lost) => tokio::select! {
             ended = working => ended,
             error = lost => Err(error),
         },
         None => working.await,
+    }
+}
+
+/// Every replica counts the keys it has, also one that waits.
+async fn count(mut keys: watch::Receiver<Arc<Keyring>>, metrics: Metrics) -> anyhow::Result<()> {
+    loop {
+        metrics.keys(&keys.borrow_and_update());
+        keys.changed().await?;
     }
 }
 

@@ -29,6 +29,13 @@ pub enum DeprecatedData {
     Refuse,
 }
 
+impl DeprecatedData {
+    /// What `--accept-deprecated-v1-data` says.
+    pub fn from_flag(accept: bool) -> Self {
+        if accept { Self::Accept } else { Self::Refuse }
+    }
+}
+
 /// Why an object did not open. Says which items, never why: the outside must not learn more.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnsealError {
@@ -81,10 +88,13 @@ pub fn unseal(
     let mut items = Items::default();
     let mut failed = Vec::new();
     let mut last: Option<Fingerprint> = None;
+    let mut misled = false;
     for (name, item) in &sealed.spec.encrypted_data {
-        // One object is nearly always sealed with one key.
-        match keyring.open(&label, item, last.as_ref().or_else(|| hints.get(name))) {
+        // One object is nearly always sealed with one key: once a hint was wrong, the key of the item before is the better one.
+        let hint = hints.get(name).filter(|_| !misled);
+        match keyring.open(&label, item, hint.or(last.as_ref())) {
             Ok(opened) => {
+                misled |= hint.is_some_and(|hint| *hint != opened.fingerprint);
                 last = Some(opened.fingerprint.clone());
                 items.data.insert(name.clone(), opened.plaintext);
                 items.keys.insert(name.clone(), opened.fingerprint);
@@ -105,7 +115,7 @@ fn unseal_whole(blob: &str, label: &[u8], keyring: &Keyring) -> Result<Items, Un
         .open(label, blob, None)
         .map_err(|_| UnsealError::NoKey(Vec::new()))?;
     let secret: Value = serde_json::from_slice(&opened.plaintext).map_err(|_| UnsealError::NotASecret)?;
-    if secret.get("kind").is_some_and(|kind| kind != "Secret") {
+    if !secret.is_object() || secret.get("kind").is_some_and(|kind| kind != "Secret") {
         return Err(UnsealError::NotASecret);
     }
     let mut items = Items {

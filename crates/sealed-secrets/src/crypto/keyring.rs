@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::cert::Certificate;
 use super::{Envelope, Fingerprint, KeyError, Plaintext, SealingKey, Unopened, decode, open};
@@ -36,6 +36,19 @@ impl FromStr for Order {
     }
 }
 
+/// Whether a key has to be backed up before it seals.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Backup {
+    /// The newest key seals.
+    #[default]
+    Optional,
+    /// The newest key whose backup is acknowledged seals.
+    Required,
+}
+
+/// Clocks of those who make certificates and of those who use them may differ by so much.
+const SKEW: SignedDuration = SignedDuration::from_hours(24);
+
 /// One key Secret, read.
 #[derive(Clone, Debug)]
 pub struct RegisteredKey {
@@ -47,6 +60,8 @@ pub struct RegisteredKey {
     pub key: Arc<SealingKey>,
     /// The public half as people get it.
     pub certificate: Certificate,
+    /// Whether there is a backup, as far as anybody said.
+    pub acknowledged: bool,
 }
 
 impl RegisteredKey {
@@ -72,8 +87,21 @@ impl RegisteredKey {
             since,
             key: Arc::new(key),
             certificate,
+            acknowledged: true,
         })
     }
+
+    /// Whether the certificate may be used at `now`.
+    pub fn is_valid_at(&self, now: Timestamp) -> bool {
+        starts(&self.certificate) <= now && now <= self.certificate.not_after
+    }
+}
+
+fn starts(certificate: &Certificate) -> Timestamp {
+    certificate
+        .not_before
+        .saturating_sub(SKEW)
+        .unwrap_or(Timestamp::MIN)
 }
 
 /// The keys of a controller, newest first.
@@ -81,7 +109,14 @@ impl RegisteredKey {
 pub struct Keyring {
     registered: Vec<RegisteredKey>,
     opening: Vec<Arc<SealingKey>>,
+    /// Place of the newest key that is valid.
+    latest: usize,
+    /// Place of the key that seals.
+    sealing: usize,
 }
+
+/// What tells one keyring from another: the name and certificate of each key, whether it is acknowledged, and which one seals.
+pub type Summary<'a> = (usize, Vec<(&'a str, &'a str, bool)>);
 
 /// An opened item and the key that did it.
 pub struct Opened {
@@ -105,20 +140,81 @@ impl Keyring {
         Self {
             opening: unique.iter().map(|key| Arc::clone(&key.key)).collect(),
             registered: unique,
+            latest: 0,
+            sealing: 0,
         }
+    }
+
+    /// The same keys, with the one that seals at `now`: the newest with a valid certificate and, if that is required, an
+    /// acknowledged backup. Where nothing is acknowledged the oldest goes on: a renewal must not change what seals.
+    #[must_use]
+    pub fn choosing(mut self, now: Timestamp, backup: Backup) -> Self {
+        let places = 0..self.registered.len();
+        let is_valid = |place: &usize| {
+            self.registered
+                .get(*place)
+                .is_some_and(|key| key.is_valid_at(now))
+        };
+        let mut usable: Vec<usize> = places.clone().filter(is_valid).collect();
+        if usable.is_empty() {
+            usable = places.collect();
+        }
+        let acknowledged = |place: &usize| self.registered.get(*place).is_some_and(|key| key.acknowledged);
+        let latest = usable.first().copied();
+        let sealing = match backup {
+            Backup::Optional => latest,
+            Backup::Required => {
+                let backed_up = usable.iter().copied().find(acknowledged);
+                backed_up.or(usable.last().copied())
+            }
+        };
+        self.latest = latest.unwrap_or_default();
+        self.sealing = sealing.unwrap_or_default();
+        self
+    }
+
+    /// How long until a certificate becomes valid or expires, seen from `now`.
+    pub fn until_turn(&self, now: Timestamp) -> Option<std::time::Duration> {
+        let certificates = self.registered.iter().map(|key| &key.certificate);
+        let turns = certificates.flat_map(|certificate| [starts(certificate), certificate.not_after]);
+        let next = turns.filter(|turn| *turn > now).min()?;
+        // A moment later, so that it has passed.
+        std::time::Duration::try_from(next.duration_since(now))
+            .ok()
+            .map(|wait| wait + std::time::Duration::from_secs(1))
+    }
+
+    /// What tells this keyring from another.
+    pub fn summary(&self) -> Summary<'_> {
+        let keys = self.registered.iter();
+        (
+            self.sealing,
+            keys.map(|key| (key.name.as_str(), key.certificate.pem.as_str(), key.acknowledged))
+                .collect(),
+        )
     }
 
     /// A keyring that only opens: of private keys from a backup.
     pub fn without_certificates(keys: impl IntoIterator<Item = SealingKey>) -> Self {
         Self {
-            registered: Vec::new(),
             opening: keys.into_iter().map(Arc::new).collect(),
+            ..Self::default()
         }
     }
 
     /// The key that seals and whose certificate is served.
-    pub fn newest(&self) -> Option<&RegisteredKey> {
-        self.registered.first()
+    pub fn sealing(&self) -> Option<&RegisteredKey> {
+        self.registered.get(self.sealing)
+    }
+
+    /// The newest key that is valid: what the next one comes after.
+    pub fn latest(&self) -> Option<&RegisteredKey> {
+        self.registered.get(self.latest)
+    }
+
+    /// How many keys wait for their backup to be acknowledged.
+    pub fn unacknowledged(&self) -> usize {
+        self.registered.iter().filter(|key| !key.acknowledged).count()
     }
 
     /// Every key with its certificate, newest first.
@@ -132,6 +228,13 @@ impl Keyring {
             .iter()
             .map(|key| key.public().fingerprint())
             .collect()
+    }
+
+    /// Whether some key could have sealed an item whose wrapped key has this length, in bytes.
+    pub fn has_modulus_of(&self, length: usize) -> bool {
+        self.opening
+            .iter()
+            .any(|key| key.public().modulus_len() == length)
     }
 
     /// Opens the base64 text `item` with `hint` first, then the newest key, then older ones.

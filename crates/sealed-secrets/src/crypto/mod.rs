@@ -15,6 +15,6 @@ mod seal;
 pub use encoding::{decode, encode};
 pub use envelope::{Envelope, TAG_LEN};
 pub use key::{Fingerprint, KeyError, PublicKey, SealingKey, generate_private_key};
-pub use keyring::{Keyring, Opened, Order, RegisteredKey};
+pub use keyring::{Backup, Keyring, Opened, Order, RegisteredKey, Summary};
 pub use open::{Plaintext, Unopened, open, private_key_operations};
 pub use seal::{SealError, seal};

@@ -2,7 +2,6 @@
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{DeleteParams, Patch, PatchParams};
-use nix::sys::signal::Signal;
 use plumbline_sealed_secrets::crypto::{cert, generate_private_key};
 use plumbline_sealed_secrets::scope::Scope;
 use plumbline_testkit::wait_for;
@@ -11,12 +10,17 @@ use serde_json::{Value, json};
 use crate::harness::{PATIENCE, Place, Unsealer, item};
 
 /// A key Secret as somebody brings it.
-fn key_secret(name: &str, not_before: &str) -> Value {
+pub(crate) fn key_secret(name: &str, not_before: &str) -> Value {
+    key_secret_until(name, not_before, "2099-01-01T00:00:00Z")
+}
+
+/// [`key_secret`] with an end.
+pub(crate) fn key_secret_until(name: &str, not_before: &str, not_after: &str) -> Value {
     let private = generate_private_key(2048).unwrap();
     let request = cert::Request {
         common_name: "own",
         not_before: not_before.parse().unwrap(),
-        not_after: "2099-01-01T00:00:00Z".parse().unwrap(),
+        not_after: not_after.parse().unwrap(),
         serial: [3; 16],
     };
     let certificate = cert::self_signed(&private, &request).unwrap();
@@ -27,7 +31,13 @@ fn key_secret(name: &str, not_before: &str) -> Value {
     })
 }
 
-async fn keys(unsealer: &Unsealer, count: usize) -> Vec<String> {
+/// Newer than every key that is made now, and within what clocks may differ.
+pub(crate) fn in_an_hour() -> String {
+    let now = k8s_openapi::jiff::Timestamp::now();
+    (now + k8s_openapi::jiff::SignedDuration::from_hours(1)).to_string()
+}
+
+pub(crate) async fn keys(unsealer: &Unsealer, count: usize) -> Vec<String> {
     wait_for("the keys", PATIENCE, async || {
         let keys = unsealer.keys().await;
         let used = unsealer.metric("sealed_secrets_controller_sealing_keys").await;
@@ -102,60 +112,13 @@ async fn two_replicas_that_start_at_once_make_one_key() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_signal_or_age_renews_and_old_keys_still_open() {
-    let place = Place::new().await;
-    let unsealer = place.start(&[]).await;
-    let old = unsealer.seal("a", Scope::Strict, &[("k", "old")]).await;
-    let first = unsealer.certificate().await.public_key.fingerprint().clone();
-    // The order of keys is in seconds.
-    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
-    unsealer.signal(Signal::SIGUSR1);
-    keys(&unsealer, 2).await;
-    wait_for("the new certificate", PATIENCE, async || {
-        if *unsealer.certificate().await.public_key.fingerprint() == first {
-            Err("still the old one")
-        } else {
-            Ok(())
-        }
-    })
-    .await
-    .unwrap();
-    place.apply(old).await;
-    assert_eq!(item(&place.secret("a", |_| true).await, "k"), Some("old"));
-    unsealer.stop();
-    let unsealer = place.start(&["--key-renew-period=1s"]).await;
-    wait_for("a renewal", PATIENCE, async || {
-        let count = unsealer.keys().await.len();
-        if count > 2 { Ok(()) } else { Err(count) }
-    })
-    .await
-    .unwrap();
-    unsealer.stop();
-    let unsealer = place.start(&[]).await;
-    let count = unsealer.keys().await.len();
-    unsealer.stop();
-    // Nothing is older than a moment long ago, everything than one to come.
-    let unsealer = place
-        .start(&["--key-cutoff-time", "Mon, 01 Jan 2001 00:00:00 +0000"])
-        .await;
-    assert_eq!(unsealer.keys().await.len(), count);
-    unsealer.stop();
-    let unsealer = place
-        .start(&["--key-cutoff-time", "Thu, 01 Jan 2099 00:00:00 +0000"])
-        .await;
-    assert_eq!(unsealer.keys().await.len(), count + 1);
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn keys_that_come_and_go_take_effect_at_once() {
     let place = Place::new().await;
     let unsealer = place.start(&[]).await;
     let sealed = unsealer.seal("a", Scope::Strict, &[("k", "v")]).await;
     let own = keys(&unsealer, 1).await.remove(0);
     // A newer key takes over the sealing.
-    place
-        .create_secret(key_secret("brought", "2031-01-01T00:00:00Z"))
-        .await;
+    place.create_secret(key_secret("brought", &in_an_hour())).await;
     keys(&unsealer, 2).await;
     let brought = unsealer.seal("b", Scope::Strict, &[("k", "w")]).await;
     let label = |name: &str, value: &str| {

@@ -42,11 +42,17 @@ async fn a_foreign_secret_is_refused_and_replaced_once_it_is_gone() {
             .await
             > 0.5
     );
-    place
-        .secrets()
-        .delete("a", &DeleteParams::default())
-        .await
-        .unwrap();
+    let delete = async || {
+        let secrets = place.secrets();
+        drop(secrets.delete("a", &DeleteParams::default()).await.unwrap());
+    };
+    // Somebody replaces it: within a second ours must not be in the way.
+    delete().await;
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    foreign(&place, json!({})).await;
+    tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+    assert_eq!(item(&place.secret("a", |_| true).await, "k"), Some("before"));
+    delete().await;
     place.secret("a", |secret| item(secret, "k") == Some("v")).await;
     place.synced("a", "True").await;
 }
@@ -94,6 +100,33 @@ async fn a_patched_secret_keeps_what_it_had() {
         secret.metadata.owner_references, None,
         "it was there before, and stays when the SealedSecret goes"
     );
+    // Without the annotation it is not ours to touch: what it had must not go.
+    let gone = json!({"metadata": {"annotations": {"sealedsecrets.bitnami.com/patch": null}}, "stringData": {"k": "own"}});
+    place
+        .secrets()
+        .patch("a", &PatchParams::default(), &Patch::Merge(gone))
+        .await
+        .unwrap();
+    let message = place.synced("a", "False").await;
+    assert!(message.contains("is not managed by SealedSecret"), "{message}");
+    let secret = place.secret("a", |_| true).await;
+    assert_eq!(
+        (item(&secret, "old"), item(&secret, "k")),
+        (Some("value"), Some("own"))
+    );
+    // With both annotations it is merged into and taken over.
+    let both = json!({"metadata": {"annotations": {
+        "sealedsecrets.bitnami.com/patch": "true", "sealedsecrets.bitnami.com/managed": "true",
+    }}});
+    place
+        .secrets()
+        .patch("a", &PatchParams::default(), &Patch::Merge(both))
+        .await
+        .unwrap();
+    place.synced("a", "True").await;
+    let secret = place.secret("a", |secret| item(secret, "k") == Some("v")).await;
+    assert_eq!(item(&secret, "old"), Some("value"));
+    assert_eq!(secret.metadata.owner_references.unwrap().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -114,13 +147,27 @@ async fn a_secret_that_outlives_its_sealed_secret_is_still_ours() {
         .secret("a", |secret| item(secret, "k") == Some("next"))
         .await;
     place.synced("a", "True").await;
+    // One that was to go with its SealedSecret, and is to stay now.
+    let mut sealed = unsealer.seal("b", Scope::Strict, &[("k", "v")]).await;
+    place.apply(sealed.clone()).await;
+    place.synced("b", "True").await;
+    sealed["spec"]["template"] = json!({"metadata": {"annotations": outlives}});
+    place.apply(sealed).await;
     place
-        .sealed()
-        .delete("a", &DeleteParams::default())
-        .await
-        .unwrap();
+        .secret("b", |secret| secret.metadata.owner_references.is_none())
+        .await;
+    place.synced("b", "True").await;
+    for name in ["a", "b"] {
+        place
+            .sealed()
+            .delete(name, &DeleteParams::default())
+            .await
+            .unwrap();
+    }
     tokio::time::sleep(std::time::Duration::from_secs(2)).await;
-    assert!(place.secrets().get_opt("a").await.unwrap().is_some());
+    for name in ["a", "b"] {
+        assert!(place.secrets().get_opt(name).await.unwrap().is_some(), "{name}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use plumbline_sealed_secrets::scope::Scope;
-use plumbline_testkit::World;
+use plumbline_testkit::{World, wait_for};
 use serde_json::{Value, json};
 
-use crate::harness::{Place, Unsealer, item};
+use crate::harness::{PATIENCE, Place, Unsealer, item};
 
 /// What the original's chart grants its ServiceAccount, and not more.
 fn original_rules(namespace: &str) -> Vec<Value> {
@@ -69,6 +69,24 @@ fn kubeconfig(world: &World) -> PathBuf {
     path
 }
 
+/// What publishing the certificate needs beside that; the chart grants it with the flag.
+fn publishing_rules(namespace: &str) -> Vec<Value> {
+    let metadata = json!({"name": "certificate-publisher", "namespace": namespace});
+    let subject = json!([{"kind": "ServiceAccount", "name": "unsealer", "namespace": namespace}]);
+    vec![
+        json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": metadata, "rules": [
+                {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["create"]},
+                {"apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["certificate"], "verbs": ["list", "watch", "patch"]},
+            ],
+        }),
+        json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": metadata, "subjects": subject,
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "certificate-publisher"},
+        }),
+    ]
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_works_with_what_the_original_is_granted() {
     let place = Place::new().await;
@@ -78,7 +96,8 @@ async fn everything_works_with_what_the_original_is_granted() {
             .kubectl_with(&["apply", "-f", "-"], &object.to_string())
             .unwrap();
     }
-    let unsealer = Unsealer::start(&place.world, &kubeconfig(&place.world), "127.0.0.1", &[]).await;
+    let config = kubeconfig(&place.world);
+    let unsealer = Unsealer::start(&place.world, &config, "127.0.0.1", &[]).await;
     place
         .apply(unsealer.seal("a", Scope::Strict, &[("k", "v")]).await)
         .await;
@@ -97,4 +116,36 @@ async fn everything_works_with_what_the_original_is_granted() {
     place.secret("a", |secret| item(secret, "k") == Some("w")).await;
     place.synced("a", "True").await;
     assert!(!unsealer.log().contains("forbidden"), "{}", unsealer.log());
+    unsealer.stop();
+    // What is asked for and not granted is said; it works as soon as it is granted, and the rest works meanwhile.
+    let publish = ["--certificate-configmap=certificate"];
+    let unsealer = Unsealer::start(&place.world, &config, "127.0.0.1", &publish).await;
+    wait_for("the log", PATIENCE, async || {
+        let log = unsealer.log();
+        if log.contains("forbidden") && log.contains("configmaps") {
+            Ok(())
+        } else {
+            Err(log)
+        }
+    })
+    .await
+    .unwrap();
+    for object in publishing_rules(place.namespace()) {
+        place
+            .world
+            .kubectl_with(&["apply", "-f", "-"], &object.to_string())
+            .unwrap();
+    }
+    let pem = unsealer.certificate().await.pem;
+    wait_for("the certificate", PATIENCE, async || {
+        let text = place
+            .world
+            .kubectl(&["get", "configmap/certificate", "-o=jsonpath={.data.cert\\.pem}"]);
+        match text {
+            Ok(text) if text.trim() == pem.trim() => Ok(()),
+            other => Err(format!("{other:?} {}", unsealer.log())),
+        }
+    })
+    .await
+    .unwrap();
 }
