@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 
 /// Connections at once; each costs some 20 KiB.
 const MAX_CONNECTIONS: u32 = 1024;
-/// For the head of a request, and between two requests.
+/// For the head of a request.
 const HEAD: Duration = Duration::from_secs(10);
 /// Of one request line and its headers.
 const MAX_HEAD: usize = 32 << 10;
@@ -61,6 +61,8 @@ async fn converse(stream: TcpStream, router: Router, lifetime: Duration, stoppin
     // A small answer must not wait for an acknowledgement.
     drop(stream.set_nodelay(true));
     let connection = http1::Builder::new()
+        // One request a connection: a proxy that keeps connections must not send into one that is just being closed.
+        .keep_alive(false)
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
         .max_buf_size(MAX_HEAD)
