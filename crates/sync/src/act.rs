@@ -1,6 +1,7 @@
 //! The writes of a Kustomization's plan: server-side applies, concurrent within a stage, then deletions.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet, HashSet},
     sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
@@ -14,14 +15,18 @@ use tokio::sync::Semaphore;
 
 use crate::{
     api::ADOPTED,
+    atomic,
     bodies::Bodies,
     cluster::{
         fields,
+        kinds::Kind,
         live::{Live, Need, Owner},
         requests::{self, RequestError, Written},
         watch::Watches,
     },
     decide::{Candidate, Plan},
+    force,
+    ignored::{self, Rules},
     manifest::{ApplyPolicy, Desired, Overlay, Wanted, finish, stamp},
     object::ObjectId,
     observe::{Observation, Placed},
@@ -56,6 +61,10 @@ pub struct Tools<'a> {
     pub owner: &'a Owner,
     /// Its labels and annotations.
     pub overlay: &'a Overlay,
+    /// `spec.force`.
+    pub force: bool,
+    /// `spec.ignore`.
+    pub ignored: &'a Rules,
     /// `spec.retryInterval`: when a refused object is tried again.
     pub retry: Duration,
     /// No apply begins after this.
@@ -77,6 +86,8 @@ pub enum Change {
     Corrected(Option<(String, String)>),
     /// It was deleted behind our back and made again.
     Recreated,
+    /// An immutable field changed: it was deleted and made anew, because that was asked for. What the API server had said.
+    Replaced(String),
     /// The API server had it already just so.
     Unchanged,
     /// An earlier process applied it, and it shows that nothing happened since: no request was made.
@@ -112,7 +123,6 @@ pub async fn apply(
     let mut outcome = Outcome::default();
     let mut missing_namespaces: HashSet<String> = HashSet::new();
     let unreachable = AtomicU32::new(0);
-    watch_kinds(tools, plan, seen).await;
     for stage in STAGES {
         let due: Vec<usize> = plan
             .apply
@@ -153,18 +163,60 @@ pub async fn apply(
     outcome
 }
 
-/// Before an object of a kind is first applied, the watch on its kind must have listed what is there: that tells objects
-/// that are ours from objects that are adopted.
-async fn watch_kinds(tools: &Tools<'_>, plan: &Plan, seen: &Observation) {
-    let mut waits = Vec::new();
-    let mut asked = HashSet::new();
-    for (_, index) in &plan.apply {
-        let kind = &seen.placed[*index].kind;
-        if asked.insert((&kind.resource.group, &kind.resource.kind)) {
-            waits.push(tools.watches.ensure(kind));
-        }
+/// Asks the API server about each object of a plan that is new, as if it were applied. What it refuses is remembered like
+/// a failure to apply it.
+pub async fn rehearse(
+    tools: &Tools<'_>,
+    plan: &Plan,
+    seen: &Observation,
+    desired: &Desired,
+    bodies: &Bodies,
+) -> Vec<(usize, RequestError)> {
+    let namespaces = &atomic::namespaces(plan, seen);
+    let mut results = stream::iter(atomic::news(plan, seen))
+        .map(|index| async move {
+            let error = rehearse_one(tools, index, seen, desired, bodies).await.err()?;
+            let (candidate, placed) = (&seen.candidates[index], &seen.placed[index]);
+            if matches!(error, RequestError::NamespaceMissing(_))
+                && namespaces.contains(&candidate.id.namespace)
+            {
+                return None;
+            }
+            Some((index, note_failure(tools, candidate, placed, error)))
+        })
+        .buffer_unordered(tools.concurrency);
+    let mut refused = Vec::new();
+    while let Some(result) = results.next().await {
+        refused.extend(result);
     }
-    futures::future::join_all(waits).await;
+    refused.sort_by_key(|(index, _)| *index);
+    refused
+}
+
+async fn rehearse_one(
+    tools: &Tools<'_>,
+    index: usize,
+    seen: &Observation,
+    desired: &Desired,
+    bodies: &Bodies,
+) -> Result<(), RequestError> {
+    let (id, kind) = (&seen.candidates[index].id, seen.placed[index].kind.as_ref());
+    let Some(wanted) = desired.objects.get(seen.placed[index].index) else {
+        return Ok(());
+    };
+    // `Err`: the semaphore is never closed.
+    let _permit = tools.in_flight.acquire().await;
+    let body = bodies.get(&wanted.origin).await;
+    let body = body.map_err(|message| RequestError::Refused { code: 0, message })?;
+    let body = finish(body, &id.namespace, tools.overlay);
+    match requests::rehearse(tools.client, kind, id, &body).await {
+        Err(refused) if force::is_immutable(&refused) => {
+            force::prove(tools, kind, id, wanted, &body, refused)
+                .await
+                .map(drop)
+        }
+        rehearsed => rehearsed,
+    }
 }
 
 async fn one(
@@ -260,19 +312,44 @@ async fn write(
         tools.live.applied(id, placed.content, &metadata, Instant::now());
         return Ok(Change::Unchanged);
     }
+    let paths = tools.ignored.of(wanted.gvk(), body);
+    let ours = if paths.is_empty() {
+        Cow::Borrowed(body)
+    } else {
+        Cow::Owned(ignored::strip(body, &paths))
+    };
     if candidate.need == Need::First
         && tools
             .live
-            .resume(id, tools.owner, placed.content, body, Instant::now())
+            .resume(id, tools.owner, placed.content, &ours, Instant::now())
     {
         return Ok(Change::Resumed);
     }
     let before = tools.live.before(id);
     tools.live.begin(id, tools.owner);
-    let mut written = requests::apply(client, kind, id, body).await?;
+    let sent: &Value = if let_go(tools, kind, id, body, &paths).await? {
+        &ours
+    } else {
+        body
+    };
+    let mut written = match requests::apply(client, kind, id, sent).await {
+        Ok(written) => written,
+        Err(refused) => {
+            let why = refused.to_string();
+            let written = force::replace(tools, kind, id, wanted, body, refused).await?;
+            let written = release(tools, kind, id, body, &paths, written).await?;
+            tools
+                .live
+                .applied(id, placed.content, &written.metadata, Instant::now());
+            return Ok(Change::Replaced(why));
+        }
+    };
     let first_time = !written.created && !before.owned;
+    if written.created {
+        written = release(tools, kind, id, body, &paths, written).await?;
+    }
     if first_time && wanted.policy == ApplyPolicy::Override {
-        written = take_over(tools, candidate, placed, body, written).await?;
+        written = take_over(tools, candidate, placed, (body, sent), &paths, written).await?;
     }
     let adopted = first_time && !before.labelled;
     if adopted {
@@ -299,25 +376,80 @@ async fn write(
     })
 }
 
+/// Gives up what is left to others where the object is there already; says whether it is.
+async fn let_go(
+    tools: &Tools<'_>,
+    kind: &Kind,
+    id: &ObjectId,
+    body: &Value,
+    paths: &[Vec<String>],
+) -> Result<bool, RequestError> {
+    if paths.is_empty() {
+        return Ok(false);
+    }
+    let Some(metadata) = requests::read(tools.client, kind, id).await? else {
+        return Ok(false);
+    };
+    let live = Written {
+        metadata,
+        created: false,
+    };
+    release(tools, kind, id, body, paths, live).await?;
+    Ok(true)
+}
+
+/// Gives up the fields that are left to others. Their values stay.
+async fn release(
+    tools: &Tools<'_>,
+    kind: &Kind,
+    id: &ObjectId,
+    body: &Value,
+    paths: &[Vec<String>],
+    written: Written,
+) -> Result<Written, RequestError> {
+    let entries = written.metadata.managed_fields.as_deref().unwrap_or_default();
+    let Some(released) = ignored::release(entries, body, paths).map_err(atomic_value)? else {
+        return Ok(written);
+    };
+    let moved = json!({ "metadata": {
+        "managedFields": released,
+        "resourceVersion": written.metadata.resource_version,
+    } });
+    let released = requests::merge(tools.client, kind, id, fields::MANAGER, &moved).await?;
+    Ok(Written {
+        created: written.created,
+        ..released
+    })
+}
+
+fn atomic_value(message: String) -> RequestError {
+    let message = format!("spec.ignore: {message}");
+    RequestError::Refused { code: 0, message }
+}
+
 /// Moves the fields of `kubectl` and Flux into our entry and applies again, so that what Git does not want of them goes.
 async fn take_over(
     tools: &Tools<'_>,
     candidate: &Candidate,
     placed: &Placed,
-    body: &Value,
+    (whole, sent): (&Value, &Value),
+    paths: &[Vec<String>],
     written: Written,
 ) -> Result<Written, RequestError> {
     let entries = written.metadata.managed_fields.as_deref().unwrap_or_default();
-    let Some(taken) = fields::take_over(entries, tools.override_managers) else {
+    let Some(mut taken) = fields::take_over(entries, tools.override_managers) else {
         return Ok(written);
     };
+    if let Some(released) = ignored::release(&taken, whole, paths).map_err(atomic_value)? {
+        taken = released;
+    }
     let moved = json!({ "metadata": {
         "managedFields": taken,
         "resourceVersion": written.metadata.resource_version,
     } });
     let (client, kind, id) = (tools.client, placed.kind.as_ref(), &candidate.id);
     requests::merge(client, kind, id, fields::MANAGER, &moved).await?;
-    let again = requests::apply(client, kind, id, body).await?;
+    let again = requests::apply(client, kind, id, sent).await?;
     Ok(Written {
         created: written.created,
         ..again

@@ -8,9 +8,10 @@ use std::{
 use serde_json::Value;
 
 use crate::{
+    build::Built,
+    gather,
     git::{BlobId, Snapshot},
     manifest::{Desired, Origin, Place, Variables, body, yaml},
-    observe::MAX_FILE,
 };
 
 /// Files up to this size are read where they are needed: handing a few kilobytes to another thread costs more than reading
@@ -24,6 +25,7 @@ type Documents = HashMap<usize, Value>;
 /// Reads bodies of one snapshot.
 pub struct Bodies {
     snapshot: Snapshot,
+    built: Vec<Arc<Built>>,
     /// Objects in files that hold more than one: such a file is parsed once, not once an object.
     shared: HashMap<BlobId, usize>,
     variables: Option<Arc<Variables>>,
@@ -40,6 +42,7 @@ impl Bodies {
         shared.retain(|_, objects| *objects > 1);
         Self {
             snapshot,
+            built: desired.built.clone(),
             shared,
             variables: desired.variables.clone(),
             parsed: Mutex::default(),
@@ -51,12 +54,13 @@ impl Bodies {
         let (blob, place) = (origin.file.blob, origin.place);
         let gone = || format!("{origin} cannot be read again");
         if !self.shared.contains_key(&blob) {
-            let (snapshot, variables) = (self.snapshot.clone(), self.variables.clone());
+            let (snapshot, built, variables) =
+                (self.snapshot.clone(), self.built.clone(), self.variables.clone());
             let read = move || {
-                let content = snapshot.read(blob, MAX_FILE).map_err(|error| error.to_string())?;
+                let content = gather::read(&snapshot, &built, blob)?;
                 Ok(body(&content, place, variables.as_deref()))
             };
-            let is_small = self.snapshot.size(blob).is_ok_and(|size| size <= SMALL);
+            let is_small = self.size(blob).is_some_and(|size| size <= SMALL);
             let body = if is_small { read() } else { blocking(read).await };
             return body?.ok_or_else(gone);
         }
@@ -65,6 +69,11 @@ impl Bodies {
             None => self.parse(blob).await?,
         };
         item(&documents, place, self.variables.as_deref()).ok_or_else(gone)
+    }
+
+    fn size(&self, blob: BlobId) -> Option<u64> {
+        let built = self.built.iter().find_map(|built| built.size(blob));
+        built.or_else(|| self.snapshot.size(blob).ok())
     }
 
     fn kept(&self, blob: BlobId) -> Option<Arc<Documents>> {
@@ -76,9 +85,9 @@ impl Bodies {
     }
 
     async fn parse(&self, blob: BlobId) -> Result<Arc<Documents>, String> {
-        let snapshot = self.snapshot.clone();
+        let (snapshot, built) = (self.snapshot.clone(), self.built.clone());
         let parse = move || {
-            let content = snapshot.read(blob, MAX_FILE).map_err(|error| error.to_string())?;
+            let content = gather::read(&snapshot, &built, blob)?;
             let text = std::str::from_utf8(&content).map_err(|error| error.to_string())?;
             let documents = yaml::documents(text).into_iter();
             Ok(documents

@@ -34,7 +34,13 @@ pub struct ControllerArgs {
     /// Refuse references to objects in other namespaces (Flux's default is false)
     #[arg(long, default_value_t = true, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub no_cross_namespace_refs: bool,
-    /// Refuse remote bases in kustomize directories (Flux's default is false; there is no way to allow them yet)
+    /// The kustomize program, by name or path
+    #[arg(long, default_value = "kustomize", value_name = "PROGRAM")]
+    pub kustomize: PathBuf,
+    /// Builds by kustomize that run at the same time
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..))]
+    pub concurrent_builds: u16,
+    /// Refuse remote bases in kustomize directories (Flux's default is false; there is no way to allow them)
     #[arg(long, default_value_t = true, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub no_remote_bases: bool,
     /// ServiceAccount to apply as where spec.serviceAccountName is not set

@@ -19,6 +19,7 @@ use tokio::sync::Semaphore;
 
 use crate::{
     api::{Kustomization, KustomizationSpec, KustomizationStatus, ResourceRef},
+    build::Builder,
     cluster::{
         fields::MANAGER,
         kinds::Kinds,
@@ -26,13 +27,16 @@ use crate::{
         requests,
         watch::Watches,
     },
+    controller::source_key,
     depends,
+    gather::LoadError,
     inventory::{self, Recorded},
     manifest::{ContentDigest, Desired, ParseCache},
     metrics::Metrics,
     object::ObjectId,
     source::Sources,
     status, wait,
+    wishes::Wishes,
 };
 
 /// Bound on writing a status or a finalizer.
@@ -52,6 +56,10 @@ pub struct Context {
     pub live: Arc<Live>,
     /// Watches on their kinds.
     pub watches: Watches,
+    /// Runs kustomize.
+    pub builder: Arc<Builder>,
+    /// What all Kustomizations want.
+    pub wishes: Wishes,
     /// Requests in flight that apply objects.
     pub in_flight: Semaphore,
     /// Where events go.
@@ -111,6 +119,8 @@ pub struct Memory {
     pub inventory: Option<Recorded>,
     /// What Git wants, and what it was loaded for.
     pub desired: Option<(LoadKey, Arc<Desired>)>,
+    /// The last load that failed, or failed in part: what for, when, and why it failed as a whole.
+    pub load_failed: Option<(LoadKey, Instant, Option<Arc<LoadError>>)>,
     /// Parsed files.
     pub cache: Arc<Mutex<ParseCache>>,
     /// Since when its source has been unknown.
@@ -119,6 +129,10 @@ pub struct Memory {
     pub requested: Option<String>,
     /// Since when it has waited for what it depends on.
     pub blocked_since: Option<Instant>,
+    /// Since when objects have been on their way between it and another one.
+    pub moving_since: Option<Instant>,
+    /// The resource version at the last look.
+    pub version: Option<String>,
     /// What those see of it that depend on it.
     pub signature: Option<depends::Signature>,
     /// The health of its objects.
@@ -140,6 +154,8 @@ pub struct LoadKey {
     pub path: String,
     /// Digest of the variables that are put in.
     pub variables: Option<ContentDigest>,
+    /// Digest of the transformations by kustomize.
+    pub transformations: Option<ContentDigest>,
     /// All else that its files depend on.
     pub artifact: String,
 }
@@ -199,6 +215,7 @@ impl Context {
             .unwrap_or_else(PoisonError::into_inner)
             .remove(owner);
         self.live.forget_owner(owner);
+        self.wake_all(self.wishes.forget(owner));
         self.metrics
             .forget("Kustomization", &owner.name, &owner.namespace);
     }
@@ -247,10 +264,59 @@ impl Context {
         }
     }
 
+    /// Whether a Kustomization that has an object no longer wants it, or has not yet looked at what its source has now.
+    pub fn leaves(&self, owner: &Owner, id: &ObjectId) -> bool {
+        let Some(object) = self.find(owner) else {
+            return true;
+        };
+        if object.spec.suspend == Some(true) {
+            return false;
+        }
+        let source = self.sources.find(&source_key(&object.spec, &owner.namespace));
+        let artifact = source.and_then(|source| source.artifact);
+        object.metadata.deletion_timestamp.is_some()
+            || self.wishes.wants(owner, id) == Some(false)
+            || artifact.is_some_and(|artifact| !self.wishes.has_looked(owner, &artifact.digest))
+    }
+
+    /// Asks these Kustomizations to look again.
+    pub fn wake_all(&self, owners: Vec<Owner>) {
+        for owner in owners {
+            self.watches.wake(&owner);
+        }
+    }
+
+    /// Another Kustomization that has not looked yet at what its source has now, and may want what `owner` no longer does.
+    pub fn unread(&self, owner: &Owner) -> Option<Owner> {
+        let all = self.store.get().map(Store::state).unwrap_or_default();
+        all.iter().find_map(|object| {
+            let other = Owner {
+                namespace: object.namespace().unwrap_or_default(),
+                name: object.name_any(),
+            };
+            let idle = object.spec.suspend == Some(true) || object.metadata.deletion_timestamp.is_some();
+            if other == *owner || idle {
+                return None;
+            }
+            let source = self.sources.find(&source_key(&object.spec, &other.namespace))?;
+            let artifact = source.artifact?;
+            (!self.wishes.has_looked(&other, &artifact.digest)).then_some(other)
+        })
+    }
+
     /// Wakes those that depend on a Kustomization.
     pub fn wake_dependants(&self, owner: &Owner) {
+        self.wake_those(|object| depends::dependencies(object).any(|dependency| dependency == *owner));
+    }
+
+    /// Wakes those that say in an expression when a Kustomization is ready: they see all of it.
+    pub fn wake_those_with_expressions(&self, owner: &Owner) {
+        self.wake_those(|object| depends::has_expression_about(object, owner));
+    }
+
+    fn wake_those(&self, which: impl Fn(&Kustomization) -> bool) {
         for object in self.store.get().map(Store::state).unwrap_or_default() {
-            if depends::dependencies(&object).any(|dependency| dependency == *owner) {
+            if which(&object) {
                 self.watches.wake(&Owner {
                     namespace: object.namespace().unwrap_or_default(),
                     name: object.name_any(),

@@ -115,7 +115,10 @@ async fn reconcile_one(object: Arc<Kustomization>, context: Arc<Context>) -> Res
     if memory.signature.as_ref() != Some(&signature) {
         memory.signature = Some(signature);
         context.wake_dependants(&owner);
+    } else if memory.version != object.resource_version() {
+        context.wake_those_with_expressions(&owner);
     }
+    memory.version = object.resource_version();
     let requested = object.annotations().get(REQUESTED_AT).cloned();
     if requested.is_some() && requested != memory.requested {
         context.live.retry_now(&owner);

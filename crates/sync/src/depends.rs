@@ -4,8 +4,14 @@ use std::{collections::HashSet, fmt::Write as _, sync::Arc};
 
 use kube::ResourceExt as _;
 use plumbline_common::conditions;
+use serde_json::{Map, Value};
 
-use crate::{api::Kustomization, cluster::live::Owner, controller::source_key};
+use crate::{
+    api::Kustomization,
+    cel::{CelError, Condition},
+    cluster::live::Owner,
+    controller::source_key,
+};
 
 /// How to find a Kustomization.
 pub type Find<'a> = &'a dyn Fn(&Owner) -> Option<Arc<Kustomization>>;
@@ -51,6 +57,71 @@ pub enum Unmet {
     NotReady(String),
     /// They wait for one another.
     Cycle(String),
+    /// A `readyExpr` is no condition for the dependency it is about.
+    Invalid(String),
+}
+
+/// Reads the expressions; the error is for the condition.
+pub fn check(object: &Kustomization) -> Result<(), String> {
+    for (index, expression) in expressions(object) {
+        Condition::parse(expression)
+            .map_err(|error| format!("spec.dependsOn[{index}].readyExpr: {error}"))?;
+    }
+    Ok(())
+}
+
+fn expressions(object: &Kustomization) -> impl Iterator<Item = (usize, &str)> {
+    let all = object.spec.depends_on.iter().enumerate();
+    all.filter_map(|(index, on)| Some((index, on.ready_expr.as_deref().filter(|text| !text.is_empty())?)))
+}
+
+/// Whether a Kustomization says in an expression when `owner` is ready.
+pub fn has_expression_about(object: &Kustomization, owner: &Owner) -> bool {
+    let mut all = dependencies(object).enumerate();
+    expressions(object).next().is_some()
+        && all.any(|(at, key)| key == *owner && expressions(object).any(|(index, _)| index == at))
+}
+
+/// Whether the expression about a dependency holds. It takes the place of the usual rule.
+fn by_expression(
+    object: &Kustomization,
+    dependency: &Kustomization,
+    index: usize,
+    expression: &str,
+    name: &str,
+) -> Option<Unmet> {
+    let field = format!("spec.dependsOn[{index}].readyExpr");
+    let value = |object: &Kustomization| {
+        let mut value = serde_json::to_value(object).unwrap_or_default();
+        // The larger part of it, and nothing that says whether it is ready.
+        for (parent, child) in [
+            ("metadata", "managedFields"),
+            ("status", "inventory"),
+            ("status", "history"),
+        ] {
+            if let Some(parent) = value.get_mut(parent).and_then(Value::as_object_mut) {
+                parent.remove(child);
+            }
+        }
+        for name in ["metadata", "spec", "status"] {
+            if value[name].is_null() {
+                value[name] = Value::Object(Map::new());
+            }
+        }
+        value
+    };
+    let (own, its) = (value(object), value(dependency));
+    let holds = Condition::parse(expression).and_then(|it| it.holds(&[("self", &own), ("dep", &its)]));
+    match holds {
+        Ok(true) => None,
+        Ok(false) => Some(Unmet::NotReady(format!(
+            "{name} is not ready: {field} does not hold"
+        ))),
+        Err(error @ CelError::Missing(_)) => {
+            Some(Unmet::NotReady(format!("{name} is not ready: {field}: {error}")))
+        }
+        Err(error) => Some(Unmet::Invalid(format!("{field}: {error}"))),
+    }
 }
 
 /// What keeps a Kustomization from being applied at `revision` of its source.
@@ -60,13 +131,16 @@ pub fn unmet(object: &Kustomization, revision: &str, find: Find<'_>) -> Option<U
     }
     let namespace = object.namespace().unwrap_or_default();
     let source = (&object.spec.source_ref.kind, source_key(&object.spec, &namespace));
-    dependencies(object).find_map(|key| {
+    dependencies(object).enumerate().find_map(|(at, key)| {
         let name = format!("dependency '{}/{}'", key.namespace, key.name);
         let Some(dependency) = find(&key) else {
             return Some(Unmet::NotReady(format!(
                 "{name} does not exist: create it, or correct spec.dependsOn"
             )));
         };
+        if let Some((index, expression)) = expressions(object).find(|(index, _)| *index == at) {
+            return by_expression(object, &dependency, index, expression, &name);
+        }
         let its = signature(&dependency);
         if its.generation != its.observed {
             return Some(Unmet::NotReady(format!(

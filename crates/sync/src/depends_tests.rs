@@ -42,7 +42,7 @@ impl Estate {
 
     fn reason(&self, name: &str) -> String {
         match self.unmet(name) {
-            Some(Unmet::NotReady(reason) | Unmet::Cycle(reason)) => reason,
+            Some(Unmet::NotReady(reason) | Unmet::Cycle(reason) | Unmet::Invalid(reason)) => reason,
             None => String::new(),
         }
     }
@@ -110,4 +110,45 @@ fn a_wide_and_deep_estate_is_walked_once() {
         estate.set(name, &after, &json!({}));
     }
     assert!(matches!(estate.unmet("k1999"), Some(Unmet::NotReady(_))));
+}
+
+#[test]
+fn an_expression_takes_the_place_of_the_rule() {
+    let mut estate = Estate::new(&[("a", &[]), ("b", &["a"])]);
+    estate.set("a", &[], &status("False", 1, "main@sha1:a"));
+    let unmet = |estate: &mut Estate, expression: &str| {
+        let mut object = Kustomization::clone(&estate.0[&key("b")]);
+        object.spec.depends_on[0].ready_expr = Some(expression.into());
+        let checked = check(&object);
+        estate.0.insert(key("b"), Arc::new(object));
+        checked
+            .err()
+            .or_else(|| Some(estate.reason("b")).filter(|text| !text.is_empty()))
+    };
+    for (expression, expected) in [
+        ("true", None),
+        ("dep.metadata.generation == self.metadata.generation", None),
+        ("dep.status.lastAppliedRevision == 'main@sha1:a'", None),
+        (
+            "dep.status.conditions.exists(c, c.type == 'Ready' && c.status == 'True')",
+            Some("readyExpr does not hold"),
+        ),
+        ("dep.status.history.size() > 0", Some("no such field: history")),
+        (
+            "dep.metadata.name",
+            Some("spec.dependsOn[0].readyExpr: it is string, and not true or false"),
+        ),
+        ("dep.", Some("spec.dependsOn[0].readyExpr: ")),
+    ] {
+        let message = unmet(&mut estate, expression);
+        match expected {
+            None => assert_eq!(message, None, "{expression}"),
+            Some(part) => assert!(
+                message.as_ref().is_some_and(|it| it.contains(part)),
+                "{expression}: {message:?}"
+            ),
+        }
+    }
+    assert!(has_expression_about(&estate.0[&key("b")], &key("a")));
+    assert!(!has_expression_about(&estate.0[&key("a")], &key("b")));
 }

@@ -81,10 +81,28 @@ impl Step<'_> {
         }
         let client = context.client_for(spec, &owner.namespace)?;
         let tools = self.prune_tools(&client);
+        context.wake_all(context.wishes.forget(owner));
+        if context.unread(owner).is_some() {
+            // First this, then a look: whoever looks in between calls back.
+            context.wishes.wait(owner);
+            if context.unread(owner).is_some() {
+                memory.inventory = Some(recorded);
+                return Ok(Some(TERMINATION));
+            }
+        }
         let mut surplus: Vec<_> = inventory.keys().cloned().collect();
+        let heirs = context.wishes.heirs(owner, &surplus);
+        surplus.retain(|id| !heirs.contains_key(id));
         surplus.sort_by_cached_key(|id| std::cmp::Reverse(decide::stage_of(id)));
+        for (id, heir) in &heirs {
+            context.live.hand_over(id, heir);
+        }
         context.live.forget_owner(owner);
-        let removals = prune::prune(&tools, &surplus, inventory, &BTreeSet::new()).await;
+        let mut removals = prune::prune(&tools, &surplus, inventory, &BTreeSet::new()).await;
+        for (id, heir) in heirs {
+            context.watches.wake(&heir);
+            removals.insert(id, Removal::HandedOver(heir));
+        }
         let left: Inventory = inventory
             .iter()
             .filter(|(id, _)| matches!(removals.get(id), Some(Removal::Failed(_)) | None))

@@ -4,7 +4,10 @@
 
 pub mod act;
 pub mod api;
+pub mod atomic;
 pub mod bodies;
+pub mod build;
+pub mod cel;
 pub mod cli;
 pub mod cluster;
 pub mod config;
@@ -13,8 +16,12 @@ pub mod controller;
 pub mod decide;
 pub mod depends;
 mod finalize;
+mod force;
+pub mod gather;
 pub mod git;
+mod hand_over;
 pub mod health;
+pub mod ignored;
 pub mod inventory;
 pub mod manifest;
 pub mod metrics;
@@ -34,3 +41,4 @@ pub mod status;
 mod tell;
 mod variables;
 pub mod wait;
+pub mod wishes;

@@ -13,74 +13,12 @@ use crate::{
         live::{Live, Need, Owner},
     },
     decide::{Candidate, Knowledge, Unplaced},
-    git::{GitError, RepoPath},
-    manifest::{
-        ApplyPolicy, ContentDigest, Desired, Overlay, ParseCache, Problem, SourceFile, Variables, Wanted,
-        digest, load,
-    },
+    manifest::{ApplyPolicy, ContentDigest, Desired, Overlay, Problem, Wanted, digest},
     object::{Gvk, Identity, ObjectId},
     order,
-    source::Artifact,
 };
 
-/// Larger manifest files are refused: with the API server's limit of 3 MiB a request, they are no manifests.
-pub const MAX_FILE: u64 = 10 << 20;
-
-/// Why a path cannot be loaded.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadError {
-    /// It does not exist.
-    #[error(
-        "the path {0:?} does not exist at this revision: correct spec.path or push it; nothing is deleted"
-    )]
-    PathMissing(String),
-    /// It cannot be read.
-    #[error("the path {0:?} cannot be read: {1}; nothing is deleted")]
-    Git(String, GitError),
-}
-
-/// Blocking: loads the manifests under `path`.
-pub fn manifests(
-    artifact: &Artifact,
-    path: &str,
-    variables: Option<Arc<Variables>>,
-    cache: &mut ParseCache,
-) -> Result<Desired, LoadError> {
-    let failed = |error| LoadError::Git(path.to_owned(), error);
-    let repo_path = RepoPath::parse(path).map_err(failed)?;
-    let snapshot = &artifact.snapshot;
-    if snapshot.tree_id(&repo_path).map_err(failed)?.is_none() {
-        return Err(LoadError::PathMissing(path.to_owned()));
-    }
-    let listing = snapshot.files(&repo_path, &artifact.ignore).map_err(failed)?;
-    let files: Vec<SourceFile> = listing
-        .files
-        .into_iter()
-        .filter(|file| is_manifest(&file.path))
-        .map(|file| SourceFile {
-            path: Arc::from(file.path),
-            blob: file.blob,
-        })
-        .collect();
-    let mut desired = load(&files, variables, cache, |file| {
-        snapshot
-            .read(file.blob, MAX_FILE)
-            .map_err(|error| error.to_string())
-    });
-    desired
-        .unreadable
-        .extend(listing.problems.into_iter().map(|p| Problem {
-            at: p.path,
-            message: p.reason,
-        }));
-    Ok(desired)
-}
-
-/// Flux takes these two endings, in lower case.
-fn is_manifest(path: &str) -> bool {
-    path.rsplit_once('.')
-        .is_some_and(|(_, ending)| matches!(ending, "yaml" | "yml"))
-}
+pub use crate::gather::{Build, LoadError, MAX_FILE, manifests};
 
 /// The labels and annotations that every object of a Kustomization gets.
 pub fn overlay(owner: &Owner, spec: &KustomizationSpec) -> Overlay {
@@ -88,6 +26,7 @@ pub fn overlay(owner: &Owner, spec: &KustomizationSpec) -> Overlay {
     let mut overlay = Overlay {
         labels: common.labels,
         annotations: common.annotations,
+        ignored: spec.ignore.clone(),
     };
     overlay.labels.insert(OWNER_NAME.into(), owner.name.clone());
     overlay
@@ -99,22 +38,25 @@ pub fn overlay(owner: &Owner, spec: &KustomizationSpec) -> Overlay {
 /// The fields that are not built yet and are set.
 pub fn unsupported(spec: &KustomizationSpec) -> Vec<&'static str> {
     [
-        ("spec.targetNamespace", spec.target_namespace.is_some()),
-        ("spec.namePrefix", spec.name_prefix.is_some()),
-        ("spec.nameSuffix", spec.name_suffix.is_some()),
-        ("spec.patches", !spec.patches.is_empty()),
-        ("spec.images", !spec.images.is_empty()),
-        ("spec.components", !spec.components.is_empty()),
-        ("spec.buildMetadata", !spec.build_metadata.is_empty()),
         ("spec.decryption", spec.decryption.is_some()),
-        ("spec.kubeConfig", spec.kube_config.is_some()),
         (
-            "spec.dependsOn[].readyExpr",
-            spec.depends_on.iter().any(|on| on.ready_expr.is_some()),
+            "spec.kubeConfig.secretRef",
+            spec.kube_config
+                .as_ref()
+                .is_some_and(|it| it.secret_ref.is_some()),
         ),
-        ("spec.healthCheckExprs", !spec.health_check_exprs.is_empty()),
-        ("spec.force", spec.force),
-        ("spec.ignore", !spec.ignore.is_empty()),
+        (
+            "spec.kubeConfig.configMapRef",
+            spec.kube_config
+                .as_ref()
+                .is_some_and(|it| it.config_map_ref.is_some()),
+        ),
+        (
+            "spec.kubeConfig",
+            spec.kube_config
+                .as_ref()
+                .is_some_and(|it| it.secret_ref.is_none() && it.config_map_ref.is_none()),
+        ),
     ]
     .into_iter()
     .filter_map(|(field, set)| set.then_some(field))
@@ -145,6 +87,10 @@ pub struct Observation {
     pub parked: Vec<usize>,
     /// What is wrong with single objects.
     pub problems: Vec<Problem>,
+    /// Objects that another Kustomization has and keeps.
+    pub contested: Vec<(ObjectId, Owner)>,
+    /// Objects that another Kustomization is about to hand over.
+    pub in_transit: Vec<(ObjectId, Owner)>,
 }
 
 /// The kinds that are wanted and that the API server is not known to serve.
@@ -160,8 +106,17 @@ pub struct Cluster<'a> {
     pub kinds: &'a Kinds,
     /// What is known of objects.
     pub live: &'a Live,
-    /// The other Kustomization that has the object, if one does.
-    pub claimed: &'a (dyn Fn(&ObjectId) -> Option<Owner> + Sync),
+    /// The other Kustomization that has the object, if one does, and whether it keeps it.
+    pub claimed: &'a (dyn Fn(&ObjectId) -> Option<(Owner, Claim)> + Sync),
+}
+
+/// What becomes of an object that another Kustomization has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// The other one wants it, too, and had it first.
+    Keeps,
+    /// The other one no longer wants it, and is about to hand it over.
+    Leaves,
 }
 
 /// Places every wanted object in the cluster and asks what it needs. No request is made.
@@ -209,7 +164,16 @@ pub fn place(desired: &Desired, overlay: &Overlay, cluster: &Cluster<'_>, now: I
             };
             identity.into()
         };
-        if let Some(other) = (cluster.claimed)(&id) {
+        if live.is_frozen(&id) {
+            seen.unplaced.insert(unplaced());
+            continue;
+        }
+        if let Some((other, claim)) = (cluster.claimed)(&id) {
+            seen.unplaced.insert(unplaced());
+            if claim == Claim::Leaves {
+                seen.in_transit.push((id, other));
+                continue;
+            }
             seen.problems.push(Problem {
                 at: wanted.origin.to_string(),
                 message: format!(
@@ -217,7 +181,7 @@ pub fn place(desired: &Desired, overlay: &Overlay, cluster: &Cluster<'_>, now: I
                     other.namespace, other.name
                 ),
             });
-            seen.unplaced.insert(unplaced());
+            seen.contested.push((id, other));
             continue;
         }
         let content = combine(&wanted.digest, &overlay_digest);
@@ -250,6 +214,7 @@ pub fn all_applied(seen: &Observation, desired: &Desired) -> bool {
     let stands = |candidate: &Candidate| matches!(candidate.need, Need::Failed(..) | Need::Flapping(_));
     seen.parked.is_empty()
         && seen.problems.is_empty()
+        && seen.in_transit.is_empty()
         && desired.unreadable.is_empty()
         && desired.problems.is_empty()
         && !seen.candidates.iter().any(stands)
@@ -281,7 +246,11 @@ pub fn standing_problems(seen: &Observation, desired: &Desired) -> Vec<Problem> 
 }
 
 fn overlay_digest(overlay: &Overlay) -> ContentDigest {
-    digest(&serde_json::json!({ "labels": overlay.labels, "annotations": overlay.annotations }))
+    let mut all = serde_json::json!({ "labels": overlay.labels, "annotations": overlay.annotations });
+    if !overlay.ignored.is_empty() {
+        all["ignored"] = serde_json::json!(overlay.ignored);
+    }
+    digest(&all)
 }
 
 fn combine(a: &ContentDigest, b: &ContentDigest) -> ContentDigest {

@@ -9,6 +9,7 @@ use std::{
 
 use crate::{
     act::{self, Change},
+    atomic::FailurePolicy,
     cluster::{live::Owner, requests::RequestError},
     decide::Plan,
     inventory::Inventory,
@@ -76,6 +77,9 @@ pub fn summary<'r>(
         total: desired.objects.len(),
         inventory: None,
         standing: Standing::Unchecked,
+        policy: FailurePolicy::Isolate,
+        moving: None,
+        contested: Vec::new(),
         did_something: (!outcome.is_nothing() || !removals.is_empty())
             && !only_corrections(outcome, removals),
         took: Duration::ZERO,
@@ -93,7 +97,10 @@ fn only_corrections(outcome: &act::Outcome, removals: &BTreeMap<ObjectId, Remova
 }
 
 /// Objects whose kind is not served, and whether the source itself has a CRD for it.
-fn parked<'a>(seen: &'a Observation, desired: &'a Desired) -> impl Iterator<Item = (Problem, bool)> + 'a {
+pub(crate) fn parked<'a>(
+    seen: &'a Observation,
+    desired: &'a Desired,
+) -> impl Iterator<Item = (Problem, bool)> + 'a {
     let defined: HashSet<&str> = desired
         .objects
         .iter()
@@ -144,7 +151,11 @@ pub fn inventory_after(
     for (id, removal) in removals {
         if matches!(
             removal,
-            Removal::Deleted | Removal::Terminating | Removal::Gone | Removal::Released(_)
+            Removal::Deleted
+                | Removal::Terminating
+                | Removal::Gone
+                | Removal::Released(_)
+                | Removal::HandedOver(_)
         ) {
             after.to_mut().remove(id);
         }

@@ -1,16 +1,17 @@
 //! From what Git wants and what is known of the cluster to a plan. The controller carries it out; the command line shows it.
 
-use std::{sync::Arc, time::Instant};
+use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use kube::ResourceExt as _;
 
 use crate::{
     api::CONFIRM_DELETION,
+    cluster::live::Owner,
     decide::{self, Plan, Prune},
     inventory::{Inventory, Recorded},
     manifest::{Desired, Overlay},
     object::ObjectId,
-    observe::{self, Observation},
+    observe::{self, Claim, Observation},
     reconcile::Step,
     source::Artifact,
 };
@@ -27,6 +28,8 @@ pub struct Planned {
     pub inventory: Arc<Inventory>,
     /// What is to be done.
     pub plan: Plan,
+    /// Objects that other Kustomizations have from now on.
+    pub heirs: HashMap<ObjectId, Owner>,
 }
 
 impl Step<'_> {
@@ -36,7 +39,16 @@ impl Step<'_> {
         let overlay = observe::overlay(owner, spec);
         let claimed = |id: &ObjectId| {
             let other = context.live.owner(id).filter(|other| **other != *owner)?;
-            context.claims(&other, id).then(|| (*other).clone())
+            let claim = || {
+                if context.leaves(&other, id) {
+                    Claim::Leaves
+                } else {
+                    Claim::Keeps
+                }
+            };
+            context
+                .claims(&other, id)
+                .then(|| (Owner::clone(&other), claim()))
         };
         let cluster = observe::Cluster {
             kinds: &context.kinds,
@@ -45,26 +57,34 @@ impl Step<'_> {
         };
         let seen = observe::place(desired, &overlay, &cluster, Instant::now());
         let inventory = Arc::clone(&recorded.entries);
-        let plan = decide::decide(&decide::Observed {
-            candidates: &seen.candidates,
-            unplaced: &seen.unplaced,
-            knowledge: observe::knowledge(desired),
-            inventory: &inventory,
-            prune: if spec.prune { Prune::Delete } else { Prune::Keep },
-            revision: &artifact.revision,
-            confirmed: self
-                .object
-                .annotations()
-                .get(CONFIRM_DELETION)
-                .map(String::as_str),
-            budget: context.settings.budget,
-        });
+        let confirmed = self.object.annotations().get(CONFIRM_DELETION);
+        let decide = |inventory: &Inventory| {
+            decide::decide(&decide::Observed {
+                candidates: &seen.candidates,
+                unplaced: &seen.unplaced,
+                knowledge: observe::knowledge(desired),
+                inventory,
+                prune: if spec.prune { Prune::Delete } else { Prune::Keep },
+                revision: &artifact.revision,
+                confirmed: confirmed.map(String::as_str),
+                budget: context.settings.budget,
+            })
+        };
+        let mut plan = decide(&inventory);
+        let heirs = context.wishes.heirs(owner, plan.delete.iter().chain(&plan.kept));
+        if !heirs.is_empty() {
+            // What is handed over is not deleted, and counts for no budget.
+            let mut rest = Inventory::clone(&inventory);
+            rest.retain(|id, _| !heirs.contains_key(id));
+            plan = decide(&rest);
+        }
         Planned {
             overlay,
             seen,
             recorded,
             inventory,
             plan,
+            heirs,
         }
     }
 }

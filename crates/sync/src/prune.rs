@@ -18,7 +18,6 @@ use crate::{
     },
     decide::stage_of,
     inventory::Inventory,
-    manifest::POLICY_PREFIX,
     object::{Gvk, ObjectId},
     order::STAGES,
 };
@@ -50,6 +49,8 @@ pub enum Removal {
     Gone,
     /// It stays and is no longer ours, for this reason.
     Released(&'static str),
+    /// It stays: this other Kustomization wants it, and has it from now on.
+    HandedOver(Owner),
     /// It could not be deleted, and stays ours.
     Failed(String),
     /// It stays ours until an object of the same kind can be applied.
@@ -145,13 +146,7 @@ const WAS_THERE_BEFORE: &str =
 
 /// Why an object stays although Git no longer wants it.
 pub(crate) fn reason_to_keep(metadata: &ObjectMeta, owner: &Owner) -> Option<&'static str> {
-    let says = |key: &str, value: &str| {
-        let key = format!("{POLICY_PREFIX}{key}");
-        [&metadata.labels, &metadata.annotations]
-            .into_iter()
-            .flatten()
-            .any(|map| map.get(&key).is_some_and(|text| text.eq_ignore_ascii_case(value)))
-    };
+    let says = |key: &str, value: &str| live::says(metadata, key, value);
     if live::owner(metadata).as_ref() != Some(owner) {
         Some("it does not carry this Kustomization's owner labels")
     } else if says("prune", "disabled") {

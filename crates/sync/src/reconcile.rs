@@ -1,7 +1,7 @@
 //! One look at a Kustomization, from its source to its status.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     sync::{Arc, PoisonError},
     time::{Duration, Instant},
 };
@@ -12,14 +12,21 @@ use plumbline_common::backoff;
 use crate::{
     act,
     api::{FINALIZER, Kustomization, KustomizationStatus},
+    atomic::{self, FailurePolicy},
     bodies::Bodies,
-    cluster::live::{Need, Owner},
+    build::Transformations,
+    cluster::{
+        live::{Need, Owner},
+        requests::RequestError,
+    },
     context::{Context, CrossNamespace, Error, LoadKey, Memory, Waits},
     controller,
-    decide::Plan,
+    decide::{Held, Plan},
     depends::{self, Unmet},
+    health,
+    ignored::Rules,
     inventory::Inventory,
-    manifest::{Desired, Variables},
+    manifest::{Desired, Overlay, Variables},
     object::ObjectId,
     observe::{self, Observation},
     outcome,
@@ -33,6 +40,9 @@ use crate::{
 
 /// How long a Kustomization with an empty budget of time goes on later.
 const GO_ON: Duration = Duration::from_millis(100);
+
+/// When a Kustomization looks again whose objects are on their way from or to another one; it is called before, as a rule.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// How long dependencies may be unready before the status says so.
 const IN_A_MOMENT: Duration = Duration::from_secs(3);
@@ -59,6 +69,7 @@ impl Step<'_> {
     pub async fn reconcile(&self, memory: &mut Memory) -> Result<Action, Error> {
         let old = self.status(memory);
         if let Some((reason, message)) = self.refusal() {
+            self.is_stuck();
             let new = report::stalled(&old, reason, &message, self.about);
             self.tell_failure(&old, &new, "");
             self.context.write_status(self.owner, memory, &old, new).await?;
@@ -72,6 +83,7 @@ impl Step<'_> {
         let artifact = match self.artifact() {
             Ok(artifact) => artifact,
             Err(message) => {
+                self.is_stuck();
                 // After a start the sources are on their way: what the status says is not yet wrong.
                 let since = *memory.waiting_since.get_or_insert(self.begun);
                 if let Some(left) = FIRST_FETCH.checked_sub(since.elapsed())
@@ -82,31 +94,41 @@ impl Step<'_> {
                 return self.not_ready(memory, &old, "ArtifactFailed", &message, "").await;
             }
         };
+        // Before it waits for others: they may have to know what it wants.
+        let loaded = match self.variables().await {
+            Ok(variables) => {
+                let desired = self.desired(memory, &artifact, variables).await?;
+                desired.map_err(|error| (error.reason(), error.to_string()))
+            }
+            Err(message) => Err(("BuildFailed", message)),
+        };
+        match &loaded {
+            Ok(desired) => {
+                let waited = self.context.wishes.set(self.owner, &artifact.digest, desired);
+                self.context.wake_all(waited);
+            }
+            Err(_) => self.is_stuck(),
+        }
         if let Some(waits) = self.dependencies(memory, &old, &artifact.revision).await? {
+            if let Ok(desired) = &loaded {
+                self.hand_over(memory, desired, &artifact.revision).await?;
+            }
             return Ok(waits);
         }
-        let variables = match self.variables().await {
-            Ok(variables) => variables,
-            Err(message) => {
-                let failed = self.not_ready(memory, &old, "BuildFailed", &message, &artifact.revision);
+        let desired = match loaded {
+            Ok(desired) => desired,
+            Err((reason, message)) => {
+                let failed = self.not_ready(memory, &old, reason, &message, &artifact.revision);
                 return failed.await;
             }
         };
-        let desired = match self.desired(memory, &artifact, variables).await? {
-            Ok(desired) => desired,
-            Err(error) => {
-                return self
-                    .not_ready(
-                        memory,
-                        &old,
-                        "ArtifactFailed",
-                        &error.to_string(),
-                        &artifact.revision,
-                    )
-                    .await;
-            }
-        };
         self.apply(memory, old, &artifact, &desired).await
+    }
+
+    /// What it wants cannot be known now: nobody has to wait for it.
+    fn is_stuck(&self) {
+        let waited = self.context.wishes.stuck(self.owner);
+        self.context.wake_all(waited);
     }
 
     /// The status as it is, which is newer than what the watch shows where we wrote it.
@@ -122,10 +144,15 @@ impl Step<'_> {
         let spec = &self.object.spec;
         let unsupported = observe::unsupported(spec);
         if !unsupported.is_empty() {
-            let message = format!(
-                "not supported yet: {}. Nothing is applied, because the result would not be what is asked for",
+            let mut message = format!(
+                "not supported: {}. Nothing is applied, because the result would not be what is asked for",
                 unsupported.join(", ")
             );
+            if spec.decryption.is_some() {
+                message.push_str(
+                    ". Instead of SOPS: seal each Secret with kubeseal, and commit the SealedSecret",
+                );
+            }
             return Some(("UnsupportedField", message));
         }
         if spec.source_ref.kind != "GitRepository" {
@@ -137,6 +164,24 @@ impl Step<'_> {
         }
         if let Some(message) = controller::wrong_duration(spec) {
             return Some(("InvalidField", message));
+        }
+        if let Err(message) = FailurePolicy::of(self.object) {
+            return Some(("InvalidField", message));
+        }
+        let account = spec.service_account_name.as_deref().unwrap_or_default();
+        if !account
+            .chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.".contains(c))
+        {
+            let message = format!("spec.serviceAccountName: {account:?} is not the name of a ServiceAccount");
+            return Some(("InvalidField", message));
+        }
+        if let Err(message) = Rules::parse(&spec.ignore) {
+            return Some(("InvalidField", message));
+        }
+        let checks = health::Checks::parse(&spec.health_check_exprs).map(drop);
+        if let Err(message) = checks.and_then(|()| depends::check(self.object)) {
+            return Some(("InvalidCELExpression", message));
         }
         let (namespace, name) = self.source_key();
         if namespace != self.owner.namespace
@@ -206,6 +251,7 @@ impl Step<'_> {
         revision: &str,
     ) -> Result<Option<Action>, Error> {
         let find = |owner: &Owner| self.context.find(owner);
+        let mut reason = "DependencyNotReady";
         let message = match depends::unmet(self.object, revision, &find) {
             None => {
                 memory.blocked_since = None;
@@ -220,8 +266,12 @@ impl Step<'_> {
                 message
             }
             Some(Unmet::Cycle(message)) => message,
+            Some(Unmet::Invalid(message)) => {
+                reason = "InvalidCELExpression";
+                message
+            }
         };
-        let waits = self.not_ready(memory, old, "DependencyNotReady", &message, revision);
+        let waits = self.not_ready(memory, old, reason, &message, revision);
         waits.await.map(Some)
     }
 
@@ -231,37 +281,59 @@ impl Step<'_> {
         memory: &mut Memory,
         artifact: &Arc<Artifact>,
         variables: Option<Arc<Variables>>,
-    ) -> Result<Result<Arc<Desired>, observe::LoadError>, Error> {
-        let path = self
-            .object
-            .spec
-            .path
-            .clone()
-            .filter(|path| !path.is_empty())
-            .unwrap_or_else(|| ".".into());
+    ) -> Result<Result<Arc<Desired>, Arc<observe::LoadError>>, Error> {
+        let spec = &self.object.spec;
+        let path = spec.path.clone().filter(|path| !path.is_empty());
+        let transformations = Transformations::of(spec);
         let key = LoadKey {
             revision: artifact.revision.clone(),
-            path,
+            path: path.unwrap_or_else(|| ".".into()),
             variables: variables.as_deref().map(Variables::digest).copied(),
+            transformations: transformations.digest(),
             artifact: artifact.digest.clone(),
         };
+        // The same files fail in the same way, unless it was the time that was short.
+        let retry = controller::retry_interval(spec);
+        let asked = memory.requested.as_deref() != self.about.requested;
+        let again = asked
+            || memory
+                .load_failed
+                .as_ref()
+                .is_some_and(|(_, at, _)| at.elapsed() >= retry);
+        match &memory.load_failed {
+            Some((known, _, Some(error))) if *known == key && !again => return Ok(Err(Arc::clone(error))),
+            Some((known, ..)) if *known == key => {}
+            _ => memory.load_failed = None,
+        }
         if let Some((known, desired)) = &memory.desired
             && *known == key
+            && !(desired.build_failed && again)
         {
             return Ok(Ok(Arc::clone(desired)));
         }
         let (artifact, cache, path) = (Arc::clone(artifact), Arc::clone(&memory.cache), key.path.clone());
+        let (builder, timeout) = (Arc::clone(&self.context.builder), controller::timeout(spec));
         let load = move || {
             let mut cache = cache.lock().unwrap_or_else(PoisonError::into_inner);
-            observe::manifests(&artifact, &path, variables, &mut cache)
+            let build = observe::Build {
+                builder: &builder,
+                transformations,
+                timeout,
+            };
+            observe::manifests(&artifact, &path, &build, variables, &mut cache)
         };
         match tokio::task::spawn_blocking(load).await? {
             Ok(desired) => {
                 let desired = Arc::new(desired);
+                memory.load_failed = desired.build_failed.then(|| (key.clone(), Instant::now(), None));
                 memory.desired = Some((key, Arc::clone(&desired)));
                 Ok(Ok(desired))
             }
-            Err(error) => Ok(Err(error)),
+            Err(error) => {
+                let error = Arc::new(error);
+                memory.load_failed = Some((key, Instant::now(), Some(Arc::clone(&error))));
+                Ok(Err(error))
+            }
         }
     }
 
@@ -304,13 +376,33 @@ impl Step<'_> {
                 return failed.await;
             }
         };
+        let mut planned = self.plan(before, artifact, desired);
+        if self.watch(&planned.seen).await {
+            planned = self.plan(planned.recorded, artifact, desired);
+        }
         let Planned {
             overlay,
             seen,
             mut recorded,
             inventory,
             mut plan,
-        } = self.plan(before, artifact, desired);
+            heirs,
+        } = planned;
+        let moving = self.moving(&mut plan, &seen);
+        if let Some(left) = self.moment(memory, moving.is_some()) {
+            memory.inventory = Some(recorded);
+            return Ok(Action::requeue(left));
+        }
+        let policy = FailurePolicy::of(self.object).unwrap_or_default();
+        let bodies = Bodies::new(artifact.snapshot.clone(), desired);
+        let revision = &artifact.revision;
+        let mut refused = match policy {
+            FailurePolicy::Isolate => Vec::new(),
+            FailurePolicy::Atomic => {
+                self.ask(&mut plan, &seen, desired, &bodies, (&overlay, revision))
+                    .await?
+            }
+        };
         if let Some(ahead) = plan.write_ahead.take() {
             let before = recorded;
             recorded = before.with(ahead);
@@ -319,11 +411,13 @@ impl Step<'_> {
                 .await?;
             old = new;
         }
-        let outcome = if plan.apply.is_empty() {
+        let mut outcome = if plan.apply.is_empty() {
             act::Outcome::default()
         } else {
-            self.write(&plan, &seen, desired, artifact, &overlay).await?
+            self.write(&plan, &seen, desired, &bodies, (&overlay, revision))
+                .await?
         };
+        outcome.failed.append(&mut refused);
         let standing = if !wait::is_asked(spec) {
             memory.waiting = None;
             Standing::NotAsked
@@ -334,11 +428,13 @@ impl Step<'_> {
         } else {
             Standing::Unchecked
         };
-        let removals = if plan.delete.is_empty() || !standing.allows_pruning() {
+        let mut removals = if plan.delete.is_empty() || !standing.allows_pruning() {
             BTreeMap::new()
         } else {
             self.remove(&plan, &seen, desired, &outcome, &inventory).await?
         };
+        removals.extend(self.give(&heirs));
+        context.wake_all(context.wishes.contest(owner, &seen.contested));
         context.park(
             owner,
             if seen.parked.is_empty() {
@@ -360,6 +456,9 @@ impl Step<'_> {
             inventory: recorded.written.clone(),
             took: self.begun.elapsed(),
             standing,
+            policy,
+            moving,
+            contested: [seen.contested.clone(), context.wishes.contested(owner)].concat(),
             ..result
         };
         let new = report::finished(&old, &result, self.about);
@@ -367,6 +466,7 @@ impl Step<'_> {
         self.write_recorded(memory, (&before, &recorded), &old, new)
             .await?;
         memory.inventory = Some(recorded);
+        self.call(&heirs);
         if !outcome.is_nothing() || !removals.is_empty() {
             context.metrics.observe(
                 "Kustomization",
@@ -375,9 +475,82 @@ impl Step<'_> {
                 self.begun.elapsed(),
             );
         }
-        let next = self.next(&seen, &outcome);
+        let mut next = self.next(&seen, &outcome);
+        if desired.build_failed {
+            next = next.min(controller::retry_interval(spec));
+        }
+        if result.moving.is_some() {
+            next = next.min(LOOK_AGAIN);
+        }
         let soon = result.standing.next();
         Ok(Action::requeue(soon.map_or(next, |soon| soon.min(next))))
+    }
+
+    /// Before an object of a kind is first applied, the watch on its kind must have listed what is there: that tells objects
+    /// that are ours from objects that are adopted, that belong to others, or that are to be left alone. Says whether that
+    /// may have told something.
+    async fn watch(&self, seen: &Observation) -> bool {
+        let mut waits = Vec::new();
+        let mut asked = HashSet::new();
+        for (candidate, placed) in seen.candidates.iter().zip(&seen.placed) {
+            let key = (&candidate.id.group, &candidate.id.kind);
+            if candidate.need == Need::First && asked.insert(key) {
+                waits.push(self.context.watches.ensure(&placed.kind));
+            }
+        }
+        let told = !waits.is_empty();
+        futures::future::join_all(waits).await;
+        told
+    }
+
+    /// Whether objects are on their way between Kustomizations, how many, and which other one is waited for. Nothing is
+    /// deleted before all others have looked at what their sources have now.
+    fn moving(&self, plan: &mut Plan, seen: &Observation) -> Option<(usize, Owner)> {
+        let context = self.context;
+        let goes = !plan.delete.is_empty() || matches!(plan.held, Some((Held::Budget { .. }, _)));
+        if goes && context.unread(self.owner).is_some() {
+            // First this, then a look: whoever looks in between calls back.
+            context.wishes.wait(self.owner);
+            if let Some(other) = context.unread(self.owner) {
+                let count = plan.delete.len().max(plan.held.map_or(0, |(_, count)| count));
+                plan.held = None;
+                plan.kept.append(&mut plan.delete);
+                return Some((count, other));
+            }
+        }
+        let (_, other) = seen.in_transit.first()?;
+        context.wishes.wait(self.owner);
+        Some((seen.in_transit.len(), other.clone()))
+    }
+
+    fn tools<'t>(
+        &'t self,
+        client: &'t kube::Client,
+        overlay: &'t Overlay,
+        ignored: &'t Rules,
+        revision: &'t str,
+    ) -> act::Tools<'t> {
+        let (context, spec) = (self.context, &self.object.spec);
+        act::Tools {
+            client,
+            in_flight: &context.in_flight,
+            concurrency: context.settings.concurrency,
+            live: &context.live,
+            watches: &context.watches,
+            override_managers: &context.settings.override_managers,
+            owner: self.owner,
+            overlay,
+            force: spec.force,
+            ignored,
+            retry: controller::retry_interval(spec),
+            deadline: self.begun + controller::timeout(spec),
+            revision,
+        }
+    }
+
+    /// What cannot be read was refused before.
+    fn rules(&self) -> Rules {
+        Rules::parse(&self.object.spec.ignore).unwrap_or_default()
     }
 
     async fn write(
@@ -385,26 +558,63 @@ impl Step<'_> {
         plan: &Plan,
         seen: &Observation,
         desired: &Desired,
-        artifact: &Arc<Artifact>,
-        overlay: &crate::manifest::Overlay,
+        bodies: &Bodies,
+        (overlay, revision): (&Overlay, &str),
     ) -> Result<act::Outcome, Error> {
-        let (context, spec, owner) = (self.context, &self.object.spec, self.owner);
-        let client = context.client_for(spec, &owner.namespace)?;
-        let tools = act::Tools {
-            client: &client,
-            in_flight: &context.in_flight,
-            concurrency: context.settings.concurrency,
-            live: &context.live,
-            watches: &context.watches,
-            override_managers: &context.settings.override_managers,
-            owner,
-            overlay,
-            retry: controller::retry_interval(spec),
-            deadline: self.begun + controller::timeout(spec),
-            revision: &artifact.revision,
-        };
-        let bodies = Bodies::new(artifact.snapshot.clone(), desired);
-        Ok(act::apply(&tools, plan, seen, desired, &bodies).await)
+        let client = self
+            .context
+            .client_for(&self.object.spec, &self.owner.namespace)?;
+        Ok(act::apply(
+            &self.tools(&client, overlay, &self.rules(), revision),
+            plan,
+            seen,
+            desired,
+            bodies,
+        )
+        .await)
+    }
+
+    /// Takes all that is new out of a plan if anything of it would be refused; returns what was refused just now.
+    async fn ask(
+        &self,
+        plan: &mut Plan,
+        seen: &Observation,
+        desired: &Desired,
+        bodies: &Bodies,
+        (overlay, revision): (&Overlay, &str),
+    ) -> Result<Vec<(usize, RequestError)>, Error> {
+        if plan.is_noop() {
+            return Ok(Vec::new());
+        }
+        if atomic::is_blocked(seen, desired) {
+            atomic::hold(plan, seen);
+            return Ok(Vec::new());
+        }
+        let client = self
+            .context
+            .client_for(&self.object.spec, &self.owner.namespace)?;
+        let refused = act::rehearse(
+            &self.tools(&client, overlay, &self.rules(), revision),
+            plan,
+            seen,
+            desired,
+            bodies,
+        )
+        .await;
+        if !refused.is_empty() {
+            atomic::hold(plan, seen);
+        }
+        Ok(refused)
+    }
+
+    /// How long the status is still left as it is while objects are on their way: it is over in a moment, as a rule.
+    fn moment(&self, memory: &mut Memory, moving: bool) -> Option<Duration> {
+        if !moving {
+            memory.moving_since = None;
+            return None;
+        }
+        let since = *memory.moving_since.get_or_insert(self.begun);
+        Some(IN_A_MOMENT.checked_sub(since.elapsed())? + GO_ON)
     }
 
     async fn remove(

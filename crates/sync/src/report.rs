@@ -11,6 +11,8 @@ use plumbline_common::{
 use crate::{
     act::Change,
     api::{CONFIRM_DELETION, KustomizationStatus, ResourceInventory, Snapshot},
+    atomic::FailurePolicy,
+    cluster::live::Owner,
     decide::Held,
     manifest::Problem,
     object::ObjectId,
@@ -61,6 +63,12 @@ pub struct Result<'a> {
     pub inventory: Option<Arc<ResourceInventory>>,
     /// The health of what is waited for.
     pub standing: Standing,
+    /// What the revision may not do as long as something of it is refused.
+    pub policy: FailurePolicy,
+    /// Objects that another Kustomization hands over, or may take: which one is waited for.
+    pub moving: Option<(usize, Owner)>,
+    /// Objects that two Kustomizations want, and the other one.
+    pub contested: Vec<(ObjectId, Owner)>,
     /// Whether anything was applied or deleted, other than to correct drift.
     pub did_something: bool,
     /// How long it took.
@@ -80,6 +88,7 @@ pub fn finished(old: &KustomizationStatus, result: &Result<'_>, about: About<'_>
     let (value, reason, message) = verdict(result);
     ready(&mut status, value, reason, &message, about);
     healthy(&mut status, &result.standing, about);
+    contested(&mut status, &result.contested, about);
     match value {
         "True" => {
             status.last_applied_revision = Some(result.revision.to_owned());
@@ -103,6 +112,10 @@ pub fn finished(old: &KustomizationStatus, result: &Result<'_>, about: About<'_>
 
 fn verdict(result: &Result<'_>) -> Verdict {
     let broken = result.build.len() + result.apply.len();
+    let others = match result.policy {
+        FailurePolicy::Isolate => "everything else is applied",
+        FailurePolicy::Atomic => "nothing new is applied, because plumbline.dev/failure-policy is Atomic",
+    };
     if broken > 0 {
         let reason = if result.build.is_empty() {
             "ReconciliationFailed"
@@ -111,15 +124,9 @@ fn verdict(result: &Result<'_>) -> Verdict {
         };
         let mut problems = result.build.iter().chain(&result.apply);
         let mut message = if let (Some(only), 1) = (problems.next(), broken) {
-            format!(
-                "{only} (revision {}; everything else is applied)",
-                result.revision
-            )
+            format!("{only} (revision {}; {others})", result.revision)
         } else {
-            let mut message = format!(
-                "{broken} problems at revision {}; everything else is applied:",
-                result.revision
-            );
+            let mut message = format!("{broken} problems at revision {}; {others}:", result.revision);
             list(&mut message, result.build.iter().chain(&result.apply));
             message
         };
@@ -139,6 +146,13 @@ fn verdict(result: &Result<'_>) -> Verdict {
         );
         return ("Unknown", "Progressing", message);
     }
+    if let Some((count, other)) = &result.moving {
+        let message = format!(
+            "{count} object(s) that are in another place of Git now wait for the Kustomization {}/{}",
+            other.namespace, other.name
+        );
+        return ("Unknown", "Progressing", message);
+    }
     if !result.awaited.is_empty() {
         let mut message = format!(
             "{} object(s) wait for their kind to be served:",
@@ -152,6 +166,7 @@ fn verdict(result: &Result<'_>) -> Verdict {
             return ("Unknown", "Progressing", running(result.revision, *timeout));
         }
         Standing::Failed { message, .. } => return ("False", "HealthCheckFailed", message.clone()),
+        Standing::Invalid(message) => return ("False", "InvalidCELExpression", message.clone()),
         Standing::NotAsked | Standing::Unchecked | Standing::Healthy => {}
     }
     (
@@ -186,12 +201,40 @@ fn healthy(status: &mut KustomizationStatus, standing: &Standing, about: About<'
             ("Unknown", "Progressing", waits.as_str())
         }
         Standing::Failed { message, .. } => ("False", "HealthCheckFailed", message.as_str()),
+        Standing::Invalid(message) => ("False", "InvalidCELExpression", message.as_str()),
     };
     let wanted = Wanted {
         type_: "Healthy",
         status: value,
         reason,
         message,
+    };
+    conditions::set(&mut status.conditions, &wanted, about.generation, about.now);
+}
+
+/// The condition Conflict, which there is only where two Kustomizations want the same object.
+fn contested(status: &mut KustomizationStatus, objects: &[(ObjectId, Owner)], about: About<'_>) {
+    if objects.is_empty() {
+        conditions::remove(&mut status.conditions, "Conflict");
+        return;
+    }
+    let mut message = format!(
+        "{} object(s) are in the manifests of two Kustomizations; the one that had them first keeps them:",
+        objects.len()
+    );
+    let lines: Vec<Problem> = objects
+        .iter()
+        .map(|(id, other)| Problem {
+            at: id.to_string(),
+            message: format!("also in {}/{}", other.namespace, other.name),
+        })
+        .collect();
+    list(&mut message, lines.iter());
+    let wanted = Wanted {
+        type_: "Conflict",
+        status: "True",
+        reason: "TwoOwners",
+        message: &message,
     };
     conditions::set(&mut status.conditions, &wanted, about.generation, about.now);
 }
@@ -361,6 +404,7 @@ pub fn changes(
             Change::Adopted => lines.push(format!(
                 "{id} adopted: it was there before, and will not be deleted"
             )),
+            Change::Replaced(why) => lines.push(format!("{id} deleted and created anew: {why}")),
             Change::Corrected(_) | Change::Recreated | Change::Unchanged | Change::Resumed => {}
         }
     }
@@ -368,6 +412,10 @@ pub fn changes(
         match removal {
             Removal::Deleted => lines.push(format!("{id} deleted")),
             Removal::Released(reason) => lines.push(format!("{id} kept: {reason}")),
+            Removal::HandedOver(heir) => lines.push(format!(
+                "{id} handed over to the Kustomization {}/{}, which has it now",
+                heir.namespace, heir.name
+            )),
             Removal::Terminating | Removal::Gone | Removal::Failed(_) | Removal::Waits => {}
         }
     }

@@ -19,6 +19,7 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 
 use crate::{
     api::{GitRepository, Kustomization},
+    build,
     cluster::{
         kinds::Kinds,
         live::{Live, Owner},
@@ -30,6 +31,7 @@ use crate::{
     git::{FileUrls, Mirrors},
     metrics::Metrics,
     source::{self, SourceKey, Sources},
+    wishes::Wishes,
 };
 
 /// When Kustomizations with unknown kinds look again after a CRD changed: it is served a little later than it is there.
@@ -136,7 +138,7 @@ impl Controllers {
             wake,
             wakes,
             changed_sources,
-        } = parts(&args, &kube, config, mirrors.clone(), recorder, metrics);
+        } = parts(&args, &kube, config, mirrors.clone(), recorder, metrics)?;
         let (crd_news, news) = mpsc::unbounded_channel();
         let crds = tokio::spawn(watch::crds(kube.clone(), crd_news));
         let variables = tokio::spawn(variables(
@@ -146,6 +148,7 @@ impl Controllers {
             Arc::clone(&context),
         ));
         let unpark = tokio::spawn(unpark(Arc::clone(&context), news, wake));
+        let builder = Arc::clone(&context.builder);
         let live = Arc::clone(&context.live);
         let starting = tokio::spawn(async move {
             tokio::time::sleep(STARTING).await;
@@ -173,6 +176,7 @@ impl Controllers {
         )
         .await;
         mirrors.interrupt();
+        builder.interrupt();
         crds.abort();
         unpark.abort();
         starting.abort();
@@ -202,7 +206,10 @@ pub(crate) fn parts(
     mirrors: Mirrors,
     recorder: Recorder,
     metrics: Metrics,
-) -> Parts {
+) -> anyhow::Result<Parts> {
+    let builds = args.storage_path.join("builds");
+    let builder = build::Builder::new(args.kustomize.clone(), &builds, args.concurrent_builds)
+        .with_context(|| format!("--storage-path {} cannot be used", args.storage_path.display()))?;
     let (source_changed, changed_sources) = mpsc::unbounded_channel::<SourceKey>();
     let (wake, wakes) = mpsc::unbounded_channel::<Owner>();
     let sources = Arc::new(Sources::new(source_changed));
@@ -228,6 +235,8 @@ pub(crate) fn parts(
         kinds: Arc::new(Kinds::new(kube.clone())),
         live: Arc::clone(&live),
         watches: watch::Watches::new(kube.clone(), live, wake.clone()),
+        builder: Arc::new(builder),
+        wishes: Wishes::default(),
         in_flight: Semaphore::new(args.concurrent_ssa.into()),
         recorder,
         metrics,
@@ -238,13 +247,13 @@ pub(crate) fn parts(
         store: OnceLock::new(),
         impersonated: Mutex::new(HashMap::new()),
     });
-    Parts {
+    Ok(Parts {
         source,
         context,
         wake,
         wakes,
         changed_sources,
-    }
+    })
 }
 
 fn settings(args: &ControllerArgs) -> Settings {

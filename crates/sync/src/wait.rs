@@ -11,11 +11,11 @@ use std::{
 use futures::{StreamExt as _, stream};
 
 use crate::{
-    api::KustomizationSpec,
+    api::{CustomHealthCheck, KustomizationSpec},
     cluster::{kinds::Kind, requests},
     context::{Error, Memory},
     controller,
-    health::{self, Health},
+    health::{self, Checks, Health},
     manifest::{ApplyPolicy, Desired},
     object::{Gvk, Identity, ObjectId},
     observe::Observation,
@@ -35,6 +35,8 @@ pub struct Waiting {
     about: (String, i64, Option<String>),
     /// Since when, if it is not healthy.
     since: Option<Instant>,
+    /// By what expressions objects were judged.
+    checks: Vec<CustomHealthCheck>,
     /// Health of objects, and the resource version it was read at.
     known: HashMap<ObjectId, (u64, Health)>,
 }
@@ -49,6 +51,8 @@ pub enum Standing {
     Unchecked,
     /// All are healthy.
     Healthy,
+    /// A CEL expression is no condition for what it was applied to: which, and what is wrong.
+    Invalid(String),
     /// Some are on their way.
     Waiting {
         /// `spec.timeout`.
@@ -115,26 +119,38 @@ impl Step<'_> {
             old => Waiting {
                 about,
                 since: None,
-                known: old.map(|old| old.known).unwrap_or_default(),
+                checks: self.object.spec.health_check_exprs.clone(),
+                known: old
+                    .filter(|old| old.checks == self.object.spec.health_check_exprs)
+                    .map(|old| old.known)
+                    .unwrap_or_default(),
             },
         };
         if acted {
             waiting.since = None;
         }
-        let targets = self.targets(seen, desired);
-        self.read(&mut waiting, &targets).await?;
-        let standing = self.judge(&mut waiting, &targets);
+        // What cannot be read was refused before anything was applied.
+        let checks = Checks::parse(&self.object.spec.health_check_exprs).unwrap_or_default();
+        let targets = self.targets(seen, desired, &checks);
+        let invalid = self.read(&mut waiting, &targets, &checks).await?;
+        let standing = match invalid {
+            Some(message) => Standing::Invalid(message),
+            None => self.judge(&mut waiting, &targets),
+        };
         memory.waiting = Some(waiting);
         Ok(standing)
     }
 
     /// `spec.wait` means every object, and then `spec.healthChecks` is not looked at: Flux's rule.
-    fn targets(&self, seen: &Observation, desired: &Desired) -> Vec<Target> {
+    fn targets(&self, seen: &Observation, desired: &Desired, checks: &Checks) -> Vec<Target> {
         let spec = &self.object.spec;
         if spec.wait == Some(true) {
             let all = seen.candidates.iter().zip(&seen.placed);
             return all
-                .filter(|(candidate, _)| !health::is_always_current(&candidate.id.group, &candidate.id.kind))
+                .filter(|(candidate, _)| {
+                    let (group, kind) = (&candidate.id.group, &candidate.id.kind);
+                    checks.has(group, kind) || !health::is_always_current(group, kind)
+                })
                 .map(|(candidate, placed)| Target {
                     id: candidate.id.clone(),
                     kind: Some(Arc::clone(&placed.kind)),
@@ -180,8 +196,13 @@ impl Step<'_> {
         checks.collect()
     }
 
-    /// Reads those that changed since they were last read.
-    async fn read(&self, waiting: &mut Waiting, targets: &[Target]) -> Result<(), Error> {
+    /// Reads those that changed since they were last read. Says what is wrong with an expression, if anything is.
+    async fn read(
+        &self,
+        waiting: &mut Waiting,
+        targets: &[Target],
+        checks: &Checks,
+    ) -> Result<Option<String>, Error> {
         let live = &self.context.live;
         let stale = targets.iter().filter_map(|target| {
             let kind = target.kind.as_ref()?;
@@ -191,8 +212,9 @@ impl Step<'_> {
             (!fresh).then(|| (target.id.clone(), Arc::clone(kind)))
         });
         let stale: Vec<_> = stale.collect();
+        let mut invalid = None;
         if stale.is_empty() {
-            return Ok(());
+            return Ok(invalid);
         }
         let client = self
             .context
@@ -215,7 +237,14 @@ impl Step<'_> {
                 Ok(Some(object)) => {
                     let version = object["metadata"]["resourceVersion"].as_str();
                     let version = crate::cluster::resource_version(version);
-                    (version, health::of(&object, self.about.now))
+                    let health = checks.of(&object, self.about.now).unwrap_or_else(|error| {
+                        let message = format!("{id}: {error}");
+                        // Read again at the next look, so that it is said again.
+                        invalid.get_or_insert(message.clone());
+                        Health::InProgress(message)
+                    });
+                    let version = if invalid.is_some() { 0 } else { version };
+                    (version, health)
                 }
                 Ok(None) => (0, Health::InProgress("it does not exist".into())),
                 Err(error) => (0, Health::InProgress(format!("it cannot be read: {error}"))),
@@ -223,7 +252,7 @@ impl Step<'_> {
             live.await_status(&id, known.1 != Health::Current);
             waiting.known.insert(id, known);
         }
-        Ok(())
+        Ok(invalid)
     }
 
     fn judge(&self, waiting: &mut Waiting, targets: &[Target]) -> Standing {

@@ -21,6 +21,8 @@ pub use kustomization::*;
 pub const REQUESTED_AT: &str = "reconcile.fluxcd.io/requestedAt";
 /// Confirms a mass deletion: the revision as the status prints it.
 pub const CONFIRM_DELETION: &str = "plumbline.dev/confirm-deletion";
+/// On a Kustomization: whether one bad object leaves the others alone (Isolate, the default) or holds all back (Atomic).
+pub const FAILURE_POLICY: &str = "plumbline.dev/failure-policy";
 /// On an applied object: it was there before we first applied it, so it is never deleted by us.
 pub const ADOPTED: &str = "plumbline.dev/adopted";
 /// On an applied object: the revision that brought its present content.

@@ -69,6 +69,7 @@ impl Desk {
             None
         };
         let storage = tempfile::tempdir().context("cannot create a temporary directory")?;
+        flags.storage_path = storage.path().to_owned();
         // Nothing is told: the sender of events is never started.
         let (recorder, _) = Recorder::new(session.client.clone(), "plumbline-sync");
         let parts = run::parts(
@@ -78,7 +79,7 @@ impl Desk {
             Mirrors::new(storage.path())?,
             recorder,
             Metrics::new(&mut Registry::default()),
-        );
+        )?;
         parts
             .context
             .kinds

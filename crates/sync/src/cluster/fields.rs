@@ -154,13 +154,13 @@ fn ours(entries: &[ManagedFieldsEntry]) -> Option<&ManagedFieldsEntry> {
     entries.iter().find(|entry| is_ours(entry))
 }
 
-fn is_ours(entry: &ManagedFieldsEntry) -> bool {
+pub(crate) fn is_ours(entry: &ManagedFieldsEntry) -> bool {
     entry.manager.as_deref() == Some(MANAGER)
         && entry.operation.as_deref() == Some("Apply")
         && entry.subresource.as_deref().unwrap_or("").is_empty()
 }
 
-fn union(into: &mut Value, from: &Value) {
+pub(crate) fn union(into: &mut Value, from: &Value) {
     if let (Value::Object(into), Value::Object(from)) = (into, from) {
         for (key, value) in from {
             union(

@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::{fields, resource_version};
 use crate::{
     api::{DIGEST, OWNER_NAME, OWNER_NAMESPACE, REVISION},
-    manifest::{ContentDigest, parse_digest},
+    manifest::{ContentDigest, POLICY_PREFIX, parse_digest},
     object::ObjectId,
 };
 
@@ -111,6 +111,8 @@ struct Seen {
     resource_version: u64,
     present: bool,
     owned: Option<ContentDigest>,
+    /// Its labels or annotations say that it is to be left alone.
+    frozen: bool,
     writer: Option<Box<(String, String)>>,
 }
 
@@ -170,6 +172,26 @@ impl Live {
     /// The Kustomization that the object belongs to as far as is known: who applied it, or whose labels it carries.
     pub fn owner(&self, id: &ObjectId) -> Option<Arc<Owner>> {
         self.lock().objects.get(id)?.owner.clone()
+    }
+
+    /// Whether the live object says that it is to be left alone: `reconcile: disabled` or `ssa: Ignore`.
+    pub fn is_frozen(&self, id: &ObjectId) -> bool {
+        let all = self.lock();
+        let seen = all.objects.get(id).and_then(|tracked| tracked.seen.as_ref());
+        seen.is_some_and(|seen| seen.present && seen.frozen)
+    }
+
+    /// The object belongs to another Kustomization from now on.
+    pub fn hand_over(&self, id: &ObjectId, to: &Owner) {
+        let mut all = self.lock();
+        let to = all.share(to.clone());
+        if let Some(tracked) = all.objects.get_mut(id) {
+            tracked.owner = Some(to);
+            tracked.applied = None;
+            tracked.left = None;
+            tracked.failed = None;
+            tracked.awaited = false;
+        }
     }
 
     /// What is known of the object before an apply.
@@ -373,11 +395,14 @@ impl Live {
             tracked.left = left.map(Box::new);
             tracked.revision = revision;
         }
+        let frozen = present == Presence::Present && is_frozen(metadata);
+        let thawed = !frozen && tracked.seen.as_ref().is_some_and(|seen| seen.frozen);
         let contradicts_nothing = tracked.applied.is_none_or(|applied| applied.owned == owned);
         tracked.seen = Some(Seen {
             resource_version: resource_version(metadata.resource_version.as_deref()),
             present: present == Presence::Present,
             owned,
+            frozen,
             writer: if contradicts_nothing {
                 None
             } else {
@@ -388,7 +413,7 @@ impl Live {
         if tracked.applied.is_none() && present == Presence::Gone {
             return all.objects.remove(id).and(None);
         }
-        (!tracked.in_flight && (tracked.awaited || tracked.contradicted()))
+        (!tracked.in_flight && (tracked.awaited || thawed || tracked.contradicted()))
             .then(|| tracked.owner.clone())
             .flatten()
     }
@@ -411,6 +436,7 @@ impl Live {
                     resource_version,
                     present: false,
                     owned: None,
+                    frozen: false,
                     writer: None,
                 });
                 owners.extend(tracked.owner.clone());
@@ -486,6 +512,21 @@ fn left(metadata: &ObjectMeta) -> Option<Left> {
         content: parse_digest(digest)?,
         fields: fields::ours_as_text(metadata.managed_fields.as_deref().unwrap_or_default())?,
     })
+}
+
+/// Whether a label or annotation of a live object says that it is to be left alone.
+fn is_frozen(metadata: &ObjectMeta) -> bool {
+    let says = |key: &str, value: &str| says(metadata, key, value);
+    says("reconcile", "disabled") || says("ssa", "Ignore")
+}
+
+/// Whether a label or annotation of ours on a live object has this value, in whatever case.
+pub fn says(metadata: &ObjectMeta, key: &str, value: &str) -> bool {
+    let key = format!("{POLICY_PREFIX}{key}");
+    [&metadata.labels, &metadata.annotations]
+        .into_iter()
+        .flatten()
+        .any(|map| map.get(&key).is_some_and(|text| text.eq_ignore_ascii_case(value)))
 }
 
 /// The Kustomization that an object's labels name.

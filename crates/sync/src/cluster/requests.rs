@@ -75,8 +75,14 @@ fn without_values(message: &str) -> String {
         .iter()
         .filter_map(|mark| message.find(mark).map(|at| at + mark.len()))
         .min();
+    // That it is about an immutable field is no secret, and matters.
+    let immutable = if message.contains("immutable") {
+        ": a field is immutable"
+    } else {
+        ""
+    };
     match cut.and_then(|at| message.get(..at)) {
-        Some(kept) => format!("{kept}[the rest may quote the Secret and is left out]"),
+        Some(kept) => format!("{kept}[the rest may quote the Secret and is left out{immutable}]"),
         None => message.to_owned(),
     }
 }
@@ -120,6 +126,15 @@ pub async fn dry_run(
         .await
         .map_err(|error| if is_secret { error.without_values() } else { error })?;
     parse(&body)
+}
+
+/// Whether [`apply`] would be taken, by the API server's own word; nothing is changed.
+pub async fn rehearse(client: &Client, kind: &Kind, id: &ObjectId, body: &Value) -> Result<(), RequestError> {
+    let params = PatchParams::apply(MANAGER).force().validation_strict().dry_run();
+    let rehearsed = patch(client, kind, id, &params, &Patch::Apply(body)).await;
+    let is_secret = id.kind == "Secret" && id.group.is_empty();
+    let rehearsed = rehearsed.map_err(|error| if is_secret { error.without_values() } else { error });
+    rehearsed.map(drop)
 }
 
 /// JSON merge patch, as field manager `manager`.

@@ -1,10 +1,13 @@
 //! Pure: whether an object is as it should be, by what it says of itself. The rules are kstatus', as Flux applies them.
 
 mod core;
+mod custom;
 mod workloads;
 
 use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
+
+pub use custom::Checks;
 
 /// How an object is.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Variables, yaml};
 use crate::{
-    api::{DIGEST, REVISION},
+    api::{DIGEST, IgnoreRule, REVISION},
     object::{Gvk, Identity, ObjectId},
 };
 
@@ -25,6 +25,8 @@ pub struct Manifest {
     pub digest: ContentDigest,
     /// How it wants to be applied.
     pub policy: ApplyPolicy,
+    /// Whether it asks to be replaced where an immutable field changes.
+    pub force: bool,
     /// Where in the file it stands.
     pub place: Place,
 }
@@ -185,15 +187,8 @@ fn object(mut content: Value, place: Place, variables: Option<&Variables>, parse
         }
         return;
     }
-    if content.get("sops").is_some() {
-        return flaw(format!(
-            "the {kind} is encrypted with SOPS, which is not supported: seal it with kubeseal and commit the SealedSecret"
-        ));
-    }
-    if api_version.starts_with("kustomize.config.k8s.io/") {
-        return flaw(format!(
-            "a kustomize {kind} is not supported yet: point spec.path at plain manifests, or exclude the file in .sourceignore"
-        ));
+    if let Some(message) = no_manifest(content, api_version, kind) {
+        return flaw(message);
     }
     let empty = Map::new();
     let metadata = content
@@ -226,8 +221,22 @@ fn object(mut content: Value, place: Place, variables: Option<&Variables>, parse
         version: gvk.version.into(),
         digest: digest(content),
         policy: policy(metadata),
+        force: says(metadata, "force", "enabled"),
         place,
     });
+}
+
+/// Why something that has a kind is nothing to apply.
+fn no_manifest(content: &Value, api_version: &str, kind: &str) -> Option<String> {
+    if content.get("sops").is_some() {
+        return Some(format!(
+            "the {kind} is encrypted with SOPS, which is not supported: seal it with kubeseal and commit the SealedSecret"
+        ));
+    }
+    let is_kustomize = api_version.starts_with("kustomize.config.k8s.io/");
+    is_kustomize.then(|| {
+        format!("a kustomize {kind} is no manifest: name its file kustomization.yaml, or exclude it in .sourceignore")
+    })
 }
 
 /// Its items are objects of their own.
@@ -236,16 +245,19 @@ fn is_list(content: &Value) -> bool {
     kind.is_some_and(|kind| kind.ends_with("List")) && content.get("items").is_some_and(Value::is_array)
 }
 
+/// Whether a label or annotation of ours has this value, in whatever case.
+fn says(metadata: &Map<String, Value>, key: &str, value: &str) -> bool {
+    ["labels", "annotations"].iter().any(|kind| {
+        let text = metadata
+            .get(*kind)
+            .and_then(|map| map.get(format!("{POLICY_PREFIX}{key}")));
+        text.and_then(Value::as_str)
+            .is_some_and(|text| text.eq_ignore_ascii_case(value))
+    })
+}
+
 fn policy(metadata: &Map<String, Value>) -> ApplyPolicy {
-    let says = |key: &str, value: &str| {
-        ["labels", "annotations"].iter().any(|kind| {
-            let text = metadata
-                .get(*kind)
-                .and_then(|map| map.get(format!("{POLICY_PREFIX}{key}")));
-            text.and_then(Value::as_str)
-                .is_some_and(|text| text.eq_ignore_ascii_case(value))
-        })
-    };
+    let says = |key: &str, value: &str| says(metadata, key, value);
     if says("reconcile", "disabled") || says("ssa", "Ignore") {
         ApplyPolicy::Ignore
     } else if says("ssa", "IfNotPresent") {
@@ -341,6 +353,8 @@ pub struct Overlay {
     pub labels: BTreeMap<String, String>,
     /// Annotations of `spec.commonMetadata`.
     pub annotations: BTreeMap<String, String>,
+    /// `spec.ignore`: what is not set on it after the first time.
+    pub ignored: Vec<IgnoreRule>,
 }
 
 /// What the server owns and a manifest (an exported one, usually) may still carry.

@@ -94,7 +94,7 @@ fn what_is_no_object_is_named() {
         ),
         (
             "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n",
-            "not supported yet",
+            "is no manifest: name its file kustomization.yaml",
         ),
     ] {
         let flaws = flaws(text);
@@ -111,6 +111,7 @@ fn a_finished_body_carries_the_overlay_and_nothing_of_the_servers() {
     let overlay = Overlay {
         labels: [("owner".to_owned(), "me".to_owned())].into(),
         annotations: [].into(),
+        ignored: Vec::new(),
     };
     let body = finish(
         json!({

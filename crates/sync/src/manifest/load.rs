@@ -10,6 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{ApplyPolicy, ContentDigest, Flaw, Manifest, Parsed, Place, Variables, parse};
 use crate::{
+    build::Built,
     git::BlobId,
     object::{Gvk, ObjectId},
 };
@@ -21,6 +22,17 @@ pub struct SourceFile {
     pub path: Arc<str>,
     /// Its content.
     pub blob: BlobId,
+    /// How it came to be.
+    pub made: Made,
+}
+
+/// How a manifest came to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Made {
+    /// It stands so in the repository.
+    Written,
+    /// One object that kustomize made of it and of other files: lines mean nothing.
+    Built,
 }
 
 /// Where an object comes from.
@@ -35,6 +47,9 @@ pub struct Origin {
 /// `workloads/hpa.yaml:1`, with the document when it is not the first, and the item of a List.
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.file.made == Made::Built {
+            return f.write_str(&self.file.path);
+        }
         write!(f, "{}:{}", self.file.path, self.place.line)?;
         if self.place.document > 1 {
             write!(f, " (document {})", self.place.document)?;
@@ -57,6 +72,8 @@ pub struct Wanted {
     pub digest: ContentDigest,
     /// How it wants to be applied.
     pub policy: ApplyPolicy,
+    /// Whether it asks to be replaced where an immutable field changes.
+    pub force: bool,
     /// Where it comes from.
     pub origin: Origin,
 }
@@ -98,6 +115,10 @@ pub struct Desired {
     pub problems: Vec<Problem>,
     /// What is put in for variables.
     pub variables: Option<Arc<Variables>>,
+    /// What kustomize made: the content of some files of `objects`.
+    pub built: Vec<Arc<Built>>,
+    /// A directory could not be built: it may be worth trying again.
+    pub build_failed: bool,
     /// SHA-256 of all of it, in hex.
     pub digest: String,
 }
@@ -179,6 +200,7 @@ fn wanted(file: &SourceFile, manifest: &Manifest) -> Wanted {
         version: Arc::clone(&manifest.version),
         digest: manifest.digest,
         policy: manifest.policy,
+        force: manifest.force,
         origin: Origin {
             file: file.clone(),
             place: manifest.place,
@@ -188,6 +210,7 @@ fn wanted(file: &SourceFile, manifest: &Manifest) -> Wanted {
 
 fn problem(file: &SourceFile, flaw: &Flaw) -> Problem {
     let at = match (flaw.line, flaw.document) {
+        _ if file.made == Made::Built => file.path.to_string(),
         (0, _) => file.path.to_string(),
         (line, 0 | 1) => format!("{}:{line}", file.path),
         (line, document) => format!("{}:{line} (document {document})", file.path),

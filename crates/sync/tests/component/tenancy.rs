@@ -1,7 +1,7 @@
 //! Whose rights count, and what is refused instead of being done differently.
 
 use anyhow::Context as _;
-use kube::api::{Patch, PatchParams};
+use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
 
 use crate::bench::{APP, Bench, ready};
@@ -16,8 +16,7 @@ async fn fields_that_are_not_built_yet_are_named() -> anyhow::Result<()> {
         .kustomization(
             APP,
             json!({
-                "targetNamespace": "x", "force": true, "dependsOn": [{ "name": "y", "readyExpr": "true" }],
-                "images": [{ "name": "b" }],
+                "decryption": { "provider": "sops" }, "kubeConfig": { "configMapRef": { "name": "x" } },
             }),
         )
         .await?;
@@ -32,12 +31,7 @@ async fn fields_that_are_not_built_yet_are_named() -> anyhow::Result<()> {
         .await?;
     let (value, _, message) = ready(&object);
     assert_eq!(value, "False");
-    for field in [
-        "spec.targetNamespace",
-        "spec.force",
-        "spec.dependsOn[].readyExpr",
-        "spec.images",
-    ] {
+    for field in ["spec.decryption", "SealedSecret", "spec.kubeConfig.configMapRef"] {
         assert!(message.contains(field), "{message}");
     }
     let status = object.status.context("no status")?;
@@ -54,10 +48,7 @@ async fn fields_that_are_not_built_yet_are_named() -> anyhow::Result<()> {
     assert!(message.contains("spec.provider"), "{message}");
 
     bench
-        .set_spec(
-            APP,
-            json!({ "targetNamespace": null, "force": false, "dependsOn": null, "images": null }),
-        )
+        .set_spec(APP, json!({ "decryption": null, "kubeConfig": null }))
         .await?;
     let object = bench.applied(&revision).await?;
     let conditions = object.status.context("no status")?.conditions;
@@ -169,4 +160,92 @@ async fn a_service_account_may_do_what_it_may() -> anyhow::Result<()> {
     let revision = bench.push().await?;
     bench.applied(&revision).await?;
     bench.until_value("b", None).await
+}
+
+#[tokio::test]
+async fn nobody_gets_rights_by_saying_nothing_or_by_a_forged_name() -> anyhow::Result<()> {
+    let bench = Bench::new().await?;
+    let ns = bench.namespace();
+    bench
+        .world
+        .kubectl_with(&["apply", "--server-side", "-f", "-"], TENANT)?;
+    bench.write_config_map("a", "1")?;
+    bench.repository.write(
+        "deploy/s.yaml",
+        format!("apiVersion: v1\nkind: Secret\nmetadata: {{name: s, namespace: {ns}}}\n"),
+    )?;
+    let log = bench.world.audit_log().since_now()?;
+    let revision = bench.commit()?;
+    bench.app().await?;
+    // An empty name is no name.
+    bench.set_spec(APP, json!({ "serviceAccountName": "" })).await?;
+    let _syncer = bench.start(&["--default-service-account=tenant"])?;
+    let message = bench.fails(&revision, "ReconciliationFailed").await?;
+    let account = format!("system:serviceaccount:{ns}:tenant");
+    assert!(
+        message.contains("deploy/s.yaml:1") && message.contains(&account),
+        "{message}"
+    );
+    assert_eq!(bench.value("a").await?.as_deref(), Some("1"));
+    let mut writes = log.requests("plumbline-sync/")?;
+    writes.0.retain(|it| {
+        it.namespace == ns
+            && it.verb == "patch"
+            && it.resource != "kustomizations"
+            && it.resource != "gitrepositories"
+    });
+    writes
+        .0
+        .retain(|it| it.resource == "configmaps" || it.resource == "secrets");
+    assert!(
+        writes.count() >= 2 && writes.0.iter().all(|it| it.user == account),
+        "{writes:?}"
+    );
+
+    for name in [
+        "tenant:x",
+        "../default",
+        "kube-system:default",
+        "system:serviceaccount:kube-system:x",
+        "a b",
+    ] {
+        bench.set_spec(APP, json!({ "serviceAccountName": name })).await?;
+        bench
+            .until(APP, "the name to be refused", |object| {
+                let (_, reason, message) = ready(object);
+                reason == "InvalidField" && message.contains(&format!("{name:?}"))
+            })
+            .await?;
+    }
+
+    // An account that does not exist can do nothing, and what was applied stays.
+    bench
+        .set_spec(APP, json!({ "serviceAccountName": "nobody" }))
+        .await?;
+    bench.repository.remove("deploy/s.yaml")?;
+    bench.write_config_map("a", "2")?;
+    let revision = bench.push().await?;
+    let message = bench.fails(&revision, "ReconciliationFailed").await?;
+    assert!(
+        message.contains(&format!("system:serviceaccount:{ns}:nobody")),
+        "{message}"
+    );
+    assert_eq!(bench.value("a").await?.as_deref(), Some("1"));
+
+    // Nor can it delete: the Kustomization says so and waits for the right.
+    bench
+        .kustomizations()
+        .delete(APP, &DeleteParams::default())
+        .await?;
+    bench
+        .until(APP, "the deletion to be refused", |object| {
+            let (_, reason, message) = ready(object);
+            reason == "PruneFailed" && message.contains("nobody")
+        })
+        .await?;
+    assert_eq!(bench.value("a").await?.as_deref(), Some("1"));
+    bench
+        .set_spec(APP, json!({ "serviceAccountName": "tenant" }))
+        .await?;
+    bench.until_value("a", None).await
 }

@@ -375,3 +375,96 @@ async fn those_that_never_get_healthy_hold_nobody_up() -> anyhow::Result<()> {
     bench.applied_by("bad0", &second).await?;
     Ok(())
 }
+
+#[tokio::test]
+async fn expressions_say_what_is_healthy_and_what_is_ready() -> anyhow::Result<()> {
+    let bench = Bench::new().await?;
+    let ns = bench.namespace();
+    bench.write_config_map("state", "going")?;
+    bench
+        .repository
+        .write("next/it.yaml", bench.manifest("next", "1"))?;
+    let revision = bench.commit()?;
+    bench.source(json!({})).await?;
+    // A ConfigMap that someone else fills in.
+    let check = json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "inProgress": "!has(data.result)",
+        "failed": "data.result == 'broken'", "current": "data.result == 'done'",
+    });
+    bench
+        .kustomization(
+            APP,
+            json!({ "wait": true, "timeout": "10m", "healthCheckExprs": [check] }),
+        )
+        .await?;
+    let on = json!([{ "name": APP, "readyExpr": "dep.metadata.annotations['go'] == self.metadata.name" }]);
+    bench
+        .kustomization("next", json!({ "path": "./next", "dependsOn": on }))
+        .await?;
+    let _syncer = bench.start(&[])?;
+    bench
+        .until(APP, "the check to run", |object| {
+            is(object, "Healthy", "Unknown", "Progressing")
+        })
+        .await?;
+    let told = bench.fails_by("next", &revision, "DependencyNotReady").await?;
+    assert!(
+        told.starts_with(&format!(
+            "dependency '{ns}/{APP}' is not ready: spec.dependsOn[0].readyExpr: no such field: "
+        )),
+        "{told}"
+    );
+    let result = async |value: &str| {
+        let patch = json!({ "data": { "result": value } });
+        let params = PatchParams::default();
+        bench
+            .config_maps()
+            .patch("state", &params, &Patch::Merge(&patch))
+            .await
+    };
+    result("broken").await?;
+    let object = bench
+        .until(APP, "the failure", |object| {
+            is(object, "Healthy", "False", "HealthCheckFailed")
+        })
+        .await?;
+    let (_, _, message) = ready(&object);
+    assert!(
+        message.contains(&format!(
+            "ConfigMap/{ns}/state: spec.healthCheckExprs[0].failed holds"
+        )),
+        "{message}"
+    );
+    result("done").await?;
+    bench.applied(&revision).await?;
+    assert_eq!(bench.value("next").await?, None);
+
+    // It sees all of the dependency, and looks as soon as it changes.
+    bench
+        .world
+        .kubectl(&["annotate", "kustomization", APP, "go=next"])?;
+    bench.applied_by("next", &revision).await?;
+
+    // What is no condition is said; what cannot even be read, before anything is applied.
+    for (checks, stalled) in [
+        (json!([{ "apiVersion": "v1", "current": "data.result" }]), false),
+        (json!([{ "apiVersion": "v1", "current": "data.(" }]), true),
+        (
+            json!([{ "apiVersion": "v1", "current": "['a'].map(x, x + x) == ['aa']" }]),
+            true,
+        ),
+    ] {
+        bench.set_spec(APP, json!({ "healthCheckExprs": checks })).await?;
+        bench
+            .until(APP, &format!("{checks} to be refused"), |object| {
+                let (value, reason, message) = ready(object);
+                let expected = condition(object, "Stalled").is_some() == stalled;
+                expected
+                    && value == "False"
+                    && reason == "InvalidCELExpression"
+                    && message.contains("spec.healthCheckExprs[0].current")
+            })
+            .await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,93 @@
+//! Objects that go from one Kustomization to another.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use plumbline_common::events;
+
+use crate::{
+    cluster::live::Owner,
+    context::{Error, Memory},
+    manifest::Desired,
+    object::ObjectId,
+    prune::Removal,
+    reconcile::Step,
+    report, shards, wishes,
+};
+
+impl Step<'_> {
+    /// Hands over what others want and it does not, while it waits for what it depends on: the other one may be just that.
+    pub(crate) async fn hand_over(
+        &self,
+        memory: &mut Memory,
+        desired: &Desired,
+        revision: &str,
+    ) -> Result<(), Error> {
+        let (context, owner) = (self.context, self.owner);
+        let old = self.status(memory);
+        let known = memory.inventory.take();
+        // Not now: what is not known is not given away.
+        let Ok(before) = shards::read(&context.client, &old, known, &self.home()).await else {
+            return Ok(());
+        };
+        let wanted: HashSet<&str> = desired
+            .objects
+            .iter()
+            .map(|wanted| wanted.id.name.as_str())
+            .collect();
+        let is_wanted = |id: &ObjectId| {
+            wanted.contains(id.name.as_str())
+                && desired
+                    .objects
+                    .iter()
+                    .any(|wanted| wishes::is_same(id, &wanted.id))
+        };
+        let surplus = before.entries.keys().filter(|id| !is_wanted(id));
+        let heirs = context.wishes.heirs(owner, surplus);
+        if heirs.is_empty() {
+            memory.inventory = Some(before);
+            return Ok(());
+        }
+        let mut rest = (*before.entries).clone();
+        rest.retain(|id, _| !heirs.contains_key(id));
+        let recorded = before.with(rest);
+        let mut new = old.clone();
+        new.inventory.clone_from(&recorded.written);
+        let removals = self.give(&heirs);
+        if let Some(changes) = report::changes(&BTreeMap::new(), &removals) {
+            tracing::info!(
+                name = owner.name,
+                namespace = owner.namespace,
+                changes,
+                "handed over"
+            );
+            context.tell(
+                self.object,
+                events::Kind::Normal,
+                "Progressing",
+                changes,
+                revision,
+            );
+        }
+        self.write_recorded(memory, (&before, &recorded), &old, new)
+            .await?;
+        memory.inventory = Some(recorded);
+        self.call(&heirs);
+        Ok(())
+    }
+
+    /// The heirs have these objects from now on.
+    pub(crate) fn give(&self, heirs: &HashMap<ObjectId, Owner>) -> BTreeMap<ObjectId, Removal> {
+        let mut removals = BTreeMap::new();
+        for (id, heir) in heirs {
+            self.context.live.hand_over(id, heir);
+            removals.insert(id.clone(), Removal::HandedOver(heir.clone()));
+        }
+        removals
+    }
+
+    /// Has the heirs look.
+    pub(crate) fn call(&self, heirs: &HashMap<ObjectId, Owner>) {
+        let heirs: HashSet<&Owner> = heirs.values().collect();
+        self.context.wake_all(heirs.into_iter().cloned().collect());
+    }
+}
