@@ -422,8 +422,8 @@ async fn release(
     })
 }
 
-fn atomic_value(message: String) -> RequestError {
-    let message = format!("spec.ignore: {message}");
+fn atomic_value(why: String) -> RequestError {
+    let message = ["spec.ignore: ".to_owned(), why].concat();
     RequestError::Refused { code: 0, message }
 }
 

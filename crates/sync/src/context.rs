@@ -269,7 +269,7 @@ impl Context {
         let Some(object) = self.find(owner) else {
             return true;
         };
-        if object.spec.suspend == Some(true) {
+        if object.spec.suspend == Some(true) || self.wishes.is_empty() {
             return false;
         }
         let source = self.sources.find(&source_key(&object.spec, &owner.namespace));

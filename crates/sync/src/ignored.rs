@@ -330,13 +330,13 @@ fn steps(owned: &Value, body: &Value, path: &[String]) -> Result<Option<Vec<Stri
             .as_object()
             .filter(|fields| fields.keys().any(|key| key != "."));
         let Some(inside) = inside else {
-            return match steps.is_empty() || owned.is_null() {
-                true => Ok(None),
-                false => Err(format!(
-                    "/{} is part of a value that the API server only takes as a whole: leave the whole of it to others",
-                    path.join("/")
-                )),
-            };
+            if steps.is_empty() || owned.is_null() {
+                return Ok(None);
+            }
+            return Err(format!(
+                "/{} is part of a value that the API server only takes as a whole: leave the whole of it to others",
+                path.join("/")
+            ));
         };
         let (step, next) = match value {
             Value::Array(items) => {

@@ -367,19 +367,14 @@ impl Step<'_> {
     ) -> Result<Action, Error> {
         let (context, spec, owner) = (self.context, &self.object.spec, self.owner);
         self.learn_kinds(memory, desired).await?;
-        let known = memory.inventory.take();
-        let before = match shards::read(&context.client, &old, known, &self.home()).await {
-            Ok(recorded) => recorded,
+        let planned = match self.look(memory, &old, artifact, desired).await {
+            Ok(planned) => planned,
             Err(message) => {
-                let failed =
-                    self.not_ready(memory, &old, "ReconciliationFailed", &message, &artifact.revision);
+                let revision = &artifact.revision;
+                let failed = self.not_ready(memory, &old, "ReconciliationFailed", &message, revision);
                 return failed.await;
             }
         };
-        let mut planned = self.plan(before, artifact, desired);
-        if self.watch(&planned.seen).await {
-            planned = self.plan(planned.recorded, artifact, desired);
-        }
         let Planned {
             overlay,
             seen,
@@ -423,7 +418,6 @@ impl Step<'_> {
             Standing::NotAsked
         } else if outcome.failed.is_empty() && outcome.untried == 0 && observe::all_applied(&seen, desired) {
             let acted = !outcome.applied.is_empty();
-            let revision = &artifact.revision;
             self.standing(memory, &seen, desired, revision, acted).await?
         } else {
             Standing::Unchecked
@@ -435,14 +429,12 @@ impl Step<'_> {
         };
         removals.extend(self.give(&heirs));
         context.wake_all(context.wishes.contest(owner, &seen.contested));
-        context.park(
-            owner,
-            if seen.parked.is_empty() {
-                Waits::ForNothing
-            } else {
-                Waits::ForKinds
-            },
-        );
+        let waits = if seen.parked.is_empty() {
+            Waits::ForNothing
+        } else {
+            Waits::ForKinds
+        };
+        context.park(owner, waits);
 
         let before = recorded.clone();
         let after = outcome::inventory_after(&recorded.entries, &inventory, &seen, &outcome, &removals);
@@ -479,11 +471,26 @@ impl Step<'_> {
         if desired.build_failed {
             next = next.min(controller::retry_interval(spec));
         }
-        if result.moving.is_some() {
-            next = next.min(LOOK_AGAIN);
-        }
-        let soon = result.standing.next();
+        let moving = result.moving.is_some().then_some(LOOK_AGAIN);
+        let soon = moving.into_iter().chain(result.standing.next()).min();
         Ok(Action::requeue(soon.map_or(next, |soon| soon.min(next))))
+    }
+
+    /// What is to be done, as far as is known without changing anything. The error is about the inventory.
+    async fn look(
+        &self,
+        memory: &mut Memory,
+        old: &KustomizationStatus,
+        artifact: &Artifact,
+        desired: &Desired,
+    ) -> Result<Planned, String> {
+        let known = memory.inventory.take();
+        let before = shards::read(&self.context.client, old, known, &self.home()).await?;
+        let planned = self.plan(before, artifact, desired);
+        if self.watch(&planned.seen).await {
+            return Ok(self.plan(planned.recorded, artifact, desired));
+        }
+        Ok(planned)
     }
 
     /// Before an object of a kind is first applied, the watch on its kind must have listed what is there: that tells objects
