@@ -358,6 +358,10 @@ impl Step<'_> {
         Ok(())
     }
 
+    #[expect(
+        clippy::too_many_lines,
+        reason = "one look from plan to status, told in order"
+    )]
     async fn apply(
         &self,
         memory: &mut Memory,

@@ -94,6 +94,7 @@ async fn an_immutable_field_is_replaced_where_that_is_asked_for_and_proved() -> 
 
 /// D.3, row 3: Flux takes whatever is refused for an immutable field, deletes what is live, and only then finds out.
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "one story, told in order")]
 async fn a_mistake_never_costs_what_is_live() -> anyhow::Result<()> {
     let bench = Bench::new().await?;
     let ns = bench.namespace();

@@ -299,17 +299,15 @@ async fn what_a_build_may_not_do_is_refused_with_its_place_and_nothing_is_pruned
 async fn a_build_that_takes_too_long_or_has_no_program_is_ended_and_told() -> anyhow::Result<()> {
     let bench = Bench::new().await?;
     bench.write_config_map("a", "1")?;
-    let mut many = String::new();
-    for n in 0..1500 {
-        many.push_str(&format!("---\n{}", bench.manifest(&format!("m{n}"), "1")));
-    }
-    bench.repository.write("deploy/many.yaml", many)?;
-    let mut file = String::from("resources: [a.yaml, many.yaml]\npatches:\n");
-    for n in 0..1500 {
-        file.push_str(&format!(
+    let many: Vec<String> = (0..1500).map(|n| bench.manifest(&format!("m{n}"), "1")).collect();
+    bench.repository.write("deploy/many.yaml", many.join("---\n"))?;
+    let patch = |n| {
+        format!(
             "- {{patch: '[{{op: add, path: /metadata/labels, value: {{n: x{n}}}}}]', target: {{kind: ConfigMap, name: m.*}}}}\n"
-        ));
-    }
+        )
+    };
+    let patches: String = (0..1500).map(patch).collect();
+    let file = format!("resources: [a.yaml, many.yaml]\npatches:\n{patches}");
     bench.repository.write("deploy/kustomization.yaml", file)?;
     let first = bench.commit()?;
     bench.source(json!({})).await?;
