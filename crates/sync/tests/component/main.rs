@@ -6,6 +6,7 @@ mod bench;
 mod command_line;
 mod crashes;
 mod drift;
+mod hostile;
 mod migration;
 mod one_bad;
 mod prune;
