@@ -365,7 +365,10 @@ async fn write(
     }
     Ok(match &candidate.need {
         _ if adopted => Change::Adopted,
-        Need::Missing => Change::Recreated,
+        Need::Missing => {
+            tools.live.corrected(id, now);
+            Change::Recreated
+        }
         _ if written.created => Change::Created,
         Need::Drifted(writer) => {
             tools.live.corrected(id, now);

@@ -16,6 +16,7 @@ use crate::{
     context::{Error, Memory, bounded},
     inventory::{Home, Recorded},
     reconcile::Step,
+    report,
 };
 
 /// The key of a shard's ConfigMap.
@@ -74,7 +75,15 @@ impl Step<'_> {
         new: KustomizationStatus,
     ) -> Result<(), Error> {
         let changed = after.changed_shards(before);
-        self.put_shards(&changed).await?;
+        if let Err(error) = self.put_shards(&changed).await {
+            // Nothing goes on without it, so the condition has to say why.
+            let message =
+                format!("a part of the inventory cannot be written: {error}; nothing is applied meanwhile");
+            let failed = report::not_ready(old, "ReconciliationFailed", &message, self.about);
+            self.tell_failure(old, &failed, "");
+            self.context.write_status(self.owner, memory, old, failed).await?;
+            return Err(error);
+        }
         self.context.write_status(self.owner, memory, old, new).await?;
         let home = self.home();
         for number in changed

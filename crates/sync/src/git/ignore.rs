@@ -46,6 +46,16 @@ impl IgnoreRules {
         })
     }
 
+    /// Which of `paths` are left out, with these `.sourceignore` files.
+    pub fn excluded(
+        &self,
+        source_ignores: &[(String, Vec<u8>)],
+        paths: &[&str],
+    ) -> Result<Vec<bool>, GitError> {
+        let matcher = self.matcher(source_ignores)?;
+        Ok(paths.iter().map(|path| matcher.excludes(path)).collect())
+    }
+
     /// Adds what they say to a digest.
     pub(super) fn hash(&self, hash: &mut sha2::Sha256) {
         use sha2::Digest as _;

@@ -45,15 +45,18 @@ pub fn documents(text: &str) -> Vec<Document> {
     let mut parser = Parser::new_from_str_with_options(text, options);
     let mut documents = Vec::new();
     let mut number = 0;
+    let mut is_open = false;
     let mut builder = Builder::default();
     while let Some(next) = parser.next_event() {
         let outcome = match next {
             Ok((Event::DocumentStart(..), _)) => {
                 number += 1;
+                is_open = true;
                 builder = Builder::default();
                 continue;
             }
             Ok((Event::DocumentEnd, _)) => {
+                is_open = false;
                 if let Some((line, content)) = std::mem::take(&mut builder).finish() {
                     documents.push(Document {
                         number,
@@ -70,7 +73,7 @@ pub fn documents(text: &str) -> Vec<Document> {
         if let Err(error) = outcome {
             let line = builder.first_line.unwrap_or(error.line);
             // A syntax error before the document's start event belongs to a document of its own.
-            number = number.max(1);
+            number += usize::from(!std::mem::take(&mut is_open));
             documents.push(Document {
                 number,
                 line,

@@ -71,6 +71,19 @@ fn a_broken_document_does_not_hide_the_next() {
 }
 
 #[test]
+fn an_error_between_documents_is_no_part_of_the_one_before() {
+    let found = documents("a\n# what is this?\n- b\n---\nc: 1\n");
+    let numbers: Vec<_> = found.iter().map(|d| d.number).collect();
+    assert!(numbers.is_sorted_by(|a, b| a < b), "{numbers:?}");
+    assert!(found.iter().any(|d| d.content.is_err()));
+    let last = found.last().unwrap();
+    assert_eq!(
+        (last.line, last.content.clone().unwrap()),
+        (5, serde_json::json!({ "c": 1 }))
+    );
+}
+
+#[test]
 fn what_is_ambiguous_is_refused_with_its_place() {
     assert_eq!(
         error("a: 1\nb: 2\na: 3\n"),

@@ -7,6 +7,7 @@ mod command_line;
 mod crashes;
 mod drift;
 mod force;
+mod hostile;
 mod kustomize;
 mod migration;
 mod moves;
