@@ -7,6 +7,9 @@ use serde_json::Value;
 /// No input of ours is larger; beyond it somebody has piped the wrong thing.
 pub const MAX_BYTES: usize = 64 << 20;
 
+/// No object of Kubernetes nests deeper.
+const MAX_DEPTH: usize = 128;
+
 /// Text that holds no objects.
 #[derive(Debug, thiserror::Error)]
 pub enum Malformed {
@@ -16,6 +19,9 @@ pub enum Malformed {
     /// Beyond [`MAX_BYTES`].
     #[error("the input is larger than 64 MiB")]
     TooLarge,
+    /// Beyond [`MAX_DEPTH`].
+    #[error("the input is nested deeper than 128 levels")]
+    TooDeep,
     /// Neither format; truncated, unbalanced, too deep or with too many aliases.
     #[error("document {number}: {reason}")]
     Document {
@@ -35,6 +41,9 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<Value>, Malformed> {
     }
     let text = std::str::from_utf8(bytes).map_err(|_| Malformed::Encoding)?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    if is_too_deep(text) {
+        return Err(Malformed::TooDeep);
+    }
     let malformed = |number: usize, error: &dyn std::fmt::Display| Malformed::Document {
         number: number + 1,
         reason: error.to_string(),
@@ -60,6 +69,17 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<Value>, Malformed> {
         .into_iter()
         .filter(|document| !document.is_null())
         .collect())
+}
+
+/// The reader below takes time in the square of the nesting before it gives up; this one gives up at once.
+fn is_too_deep(text: &str) -> bool {
+    let options = granit_parser::options! {
+        emit_comments: false,
+        flow_nesting_limit: MAX_DEPTH,
+        block_nesting_limit: MAX_DEPTH,
+    };
+    let error = granit_parser::Parser::new_from_str_with_options(text, options).find_map(Result::err);
+    error.is_some_and(|error| matches!(error.kind(), granit_parser::ErrorKind::RecursionLimitExceeded))
 }
 
 fn yaml(text: &str) -> Option<Vec<Value>> {
@@ -96,6 +116,31 @@ mod tests {
             assert!(parse(text.as_bytes()).is_err(), "{text:?}");
         }
         assert!(parse(&[b'a', 0xff]).is_err());
+    }
+
+    #[test]
+    fn nesting_is_refused_at_once() {
+        let begin = std::time::Instant::now();
+        for (open, close) in [
+            ("[", "]"),
+            ("{a: ", "}"),
+            ("- ", ""),
+            ("{\"a\":[", "]}"),
+            ("? ", ""),
+        ] {
+            for text in [
+                open.repeat(500_000),
+                open.repeat(500_000) + &close.repeat(500_000),
+            ] {
+                assert!(parse(text.as_bytes()).is_err(), "{open}");
+                assert!(parse(format!("{{\"a\": {text}").as_bytes()).is_err(), "{open}");
+            }
+        }
+        assert!(
+            begin.elapsed() < std::time::Duration::from_secs(20),
+            "{:?}",
+            begin.elapsed()
+        );
     }
 
     #[test]

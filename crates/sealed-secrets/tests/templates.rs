@@ -62,6 +62,7 @@ fn reference(templates: &[&str]) -> Vec<Value> {
         .current_dir(module)
         .env("GOWORK", "off")
         .env("CGO_ENABLED", "0")
+        .env("TZ", "UTC")
         .args(["run", "."])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -124,7 +124,6 @@ pub(super) const TABLE: &[Entry] = &[
     ("index", 1, ANY, index),
     ("slice", 1, 3, slice),
     ("mustSlice", 1, 3, slice),
-    ("base", 1, 1, |a| Ok(base(string(a, 0)?).into())),
 ];
 
 type Map = BTreeMap<Arc<str>, Value>;
@@ -255,14 +254,4 @@ fn slice(arguments: &[Value]) -> Result<Value> {
     list.get(start..end)
         .map(|part| part.to_vec().into())
         .ok_or_else(|| fails("slice out of range"))
-}
-
-/// Go's `path.Base`.
-fn base(path: &str) -> &str {
-    let trimmed = path.trim_end_matches('/');
-    match (path.is_empty(), trimmed.is_empty()) {
-        (true, _) => ".",
-        (false, true) => "/",
-        _ => trimmed.rsplit('/').next().unwrap_or(trimmed),
-    }
 }

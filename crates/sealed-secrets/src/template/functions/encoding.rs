@@ -24,6 +24,18 @@ pub(super) const TABLE: &[Entry] = &[
             )
             .into())
     }),
+    ("b32enc", 1, 1, |a| {
+        Ok(base32(&text::to_bytes(string(a, 0)?)).into())
+    }),
+    ("b32dec", 1, 1, |a| {
+        let decoded = from_base32(string(a, 0)?);
+        Ok(decoded
+            .map_or_else(
+                || "illegal base32 data".to_owned(),
+                |bytes| text::from_bytes(&bytes),
+            )
+            .into())
+    }),
     ("sha256sum", 1, 1, |a| {
         Ok(hex(&Sha256::digest(text::to_bytes(string(a, 0)?))).into())
     }),
@@ -53,13 +65,56 @@ pub(super) const TABLE: &[Entry] = &[
     }),
 ];
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16);
     bytes
         .iter()
         .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)])
         .flatten()
         .collect()
+}
+
+const BASE32: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+
+fn base32(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len().div_ceil(5) * 8);
+    for chunk in bytes.chunks(5) {
+        let number = chunk
+            .iter()
+            .zip([32, 24, 16, 8, 0])
+            .fold(0_u64, |number, (byte, shift)| number | u64::from(*byte) << shift);
+        let characters = (chunk.len() * 8).div_ceil(5);
+        text.extend((0..characters).filter_map(|at| {
+            let digit = usize::try_from(number >> (35 - at * 5) & 31).ok()?;
+            BASE32.get(digit).map(|byte| char::from(*byte))
+        }));
+        text.extend(std::iter::repeat_n('=', 8 - characters));
+    }
+    text
+}
+
+/// As Go reads it: line breaks do not count, padding is needed.
+fn from_base32(text: &str) -> Option<Vec<u8>> {
+    let text: Vec<u8> = text
+        .bytes()
+        .filter(|byte| !matches!(byte, b'\r' | b'\n'))
+        .collect();
+    let digits = text.len() - text.iter().rev().take_while(|byte| **byte == b'=').count();
+    if !text.len().is_multiple_of(8) || text.len() - digits > 6 || matches!(digits % 8, 1 | 3 | 6) {
+        return None;
+    }
+    let mut bytes = Vec::with_capacity(digits * 5 / 8);
+    let (mut buffer, mut bits) = (0_u32, 0_u32);
+    for character in text.get(..digits)? {
+        let digit = BASE32.iter().position(|known| known == character)?;
+        buffer = (buffer << 5 | u32::try_from(digit).ok()?) & 0xfff;
+        bits += 5;
+        if bits >= 8 {
+            bits -= 8;
+            bytes.push(u8::try_from(buffer >> bits & 0xff).ok()?);
+        }
+    }
+    Some(bytes)
 }
 
 fn must(json: Option<serde_json::Value>) -> Result<serde_json::Value> {

@@ -66,7 +66,7 @@ fn int64(value: &Value) -> i64 {
 }
 
 /// sprig's `toFloat64`.
-fn float64(value: &Value) -> f64 {
+pub(super) fn float64(value: &Value) -> f64 {
     match value {
         Value::String(text) => text.parse().unwrap_or_default(),
         Value::Bool(yes) => f64::from(u8::from(*yes)),
