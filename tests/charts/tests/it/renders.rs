@@ -170,3 +170,24 @@ fn the_charts_are_of_the_version_of_the_code() {
     }
     assert!(workspace_dir().join("charts").is_dir());
 }
+
+#[test]
+fn every_argument_is_a_flag_of_the_program() {
+    let (_home, helm) = helm();
+    for case in values::CASES {
+        let flags = format!("docs/reference/{}-flags.txt", case.chart.name());
+        let flags = std::fs::read_to_string(workspace_dir().join(flags)).unwrap();
+        let arguments = case.arguments();
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let documents = helm.template(case.chart, "my", "home", &arguments).unwrap();
+        let deployment = documents.iter().find(|one| one["kind"] == "Deployment").unwrap();
+        let given = &deployment["spec"]["template"]["spec"]["containers"][0]["args"];
+        for argument in given.as_array().unwrap() {
+            let flag = argument.as_str().unwrap().split('=').next().unwrap();
+            let is_known = flags
+                .split(|c: char| c.is_whitespace() || c == '[')
+                .any(|word| word == flag);
+            assert!(is_known, "{} {}: {flag}", case.chart.name(), case.name);
+        }
+    }
+}
