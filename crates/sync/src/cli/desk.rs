@@ -78,7 +78,7 @@ impl Desk {
             Mirrors::new(storage.path())?,
             recorder,
             Metrics::new(&mut Registry::default()),
-        );
+        )?;
         parts
             .context
             .kinds

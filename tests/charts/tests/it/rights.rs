@@ -300,64 +300,83 @@ fn applied<'a>(commit: &'a str) -> impl Fn(&serde_json::Value) -> bool + 'a {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_syncer_has_what_it_needs() {
-    let stage = Stage::shared();
-    let repository = Repository::init(&stage.work("sync-git")).unwrap();
-    let namespace = "apiVersion: v1\nkind: Namespace\nmetadata: {name: estate-apps}\n";
-    repository.write("deploy/namespace.yaml", namespace).unwrap();
-    repository
-        .write("deploy/goes.yaml", config_map("estate-apps", "goes", "one"))
-        .unwrap();
-    repository
-        .write("deploy/stays.yaml", config_map("estate-apps", "stays", "one"))
-        .unwrap();
+/// Applies, changes, prunes, corrects and finalizes in `namespace`; Git may hold more beside it.
+async fn syncer(stage: &Stage, name: &str, namespace: &str, more: &[(&str, &str)], set: &str) {
+    let home = format!("{name}-home");
+    let repository = Repository::init(&stage.work(&format!("{name}-git"))).unwrap();
+    for (path, text) in more {
+        repository.write(path, text).unwrap();
+    }
+    let write = |file: &str, value: &str| {
+        let path = format!("deploy/{file}.yaml");
+        repository
+            .write(&path, config_map(namespace, file, value))
+            .unwrap();
+    };
+    write("goes", "one");
+    write("stays", "one");
     let first = repository.commit("First").unwrap();
     let server = GitServer::http(&repository).unwrap();
     let url = format!("git.url={}", server.url());
-    let set = ["--set", &url, "--set", "git.path=deploy,git.interval=1h"];
-    let mut release = Release::start(stage, Chart::Sync, "estate-sync", "estate-sync", &set);
-    let kustomization = ["kustomization", "estate-sync", "-n", "estate-sync-home"];
+    let arguments = [
+        "--set",
+        &url,
+        "--set",
+        "git.path=deploy,git.interval=1h",
+        "--set",
+        set,
+    ];
+    let mut release = Release::start(stage, Chart::Sync, name, name, &arguments);
+    let kustomization = ["kustomization", name, "-n", &home];
     stage.until(&kustomization, applied(&first)).await;
 
     repository.remove("deploy/goes.yaml").unwrap();
-    repository
-        .write("deploy/stays.yaml", config_map("estate-apps", "stays", "two"))
-        .unwrap();
+    write("stays", "two");
     let second = repository.commit("Second").unwrap();
+    let source = format!("gitrepository/{name}");
     stage.kubectl(&[
         "annotate",
-        "gitrepository/estate-sync",
+        &source,
         "-n",
-        "estate-sync-home",
+        &home,
         "reconcile.fluxcd.io/requestedAt=now",
     ]);
     stage.until(&kustomization, applied(&second)).await;
-    assert!(!stage.exists(&["configmap", "goes", "-n", "estate-apps"]));
+    assert!(!stage.exists(&["configmap", "goes", "-n", namespace]));
 
     // Drift is corrected, and the finalizer is taken off in the end.
-    stage.kubectl(&[
-        "patch",
-        "configmap",
-        "stays",
-        "-n",
-        "estate-apps",
-        "-p",
-        r#"{"data":{"key":"drift"}}"#,
-    ]);
-    stage
-        .until(&["configmap", "stays", "-n", "estate-apps"], |object| {
-            object["data"]["key"] == "two"
-        })
-        .await;
-    stage.kubectl(&[
-        "delete",
-        "kustomization",
+    let drift = r#"{"data":{"key":"drift"}}"#;
+    stage.kubectl(&["patch", "configmap", "stays", "-n", namespace, "-p", drift]);
+    let stays = ["configmap", "stays", "-n", namespace];
+    stage.until(&stays, |object| object["data"]["key"] == "two").await;
+    stage.kubectl(&["delete", "kustomization", name, "-n", &home, "--timeout=60s"]);
+    assert!(!stage.exists(&stays));
+    release.judge(name, SYNC_SELDOM);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_syncer_has_what_it_needs() {
+    let apps = "apiVersion: v1\nkind: Namespace\nmetadata: {name: estate-apps}\n";
+    let more = [("deploy/namespace.yaml", apps)];
+    syncer(
+        Stage::shared(),
         "estate-sync",
-        "-n",
-        "estate-sync-home",
-        "--timeout=60s",
-    ]);
-    assert!(!stage.exists(&["configmap", "stays", "-n", "estate-apps"]));
-    release.judge("estate-sync", SYNC_SELDOM);
+        "estate-apps",
+        &more,
+        "logLevel=debug",
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_syncer_works_for_one_tenant_with_roles_only() {
+    let stage = Stage::shared();
+    let set = "watchAllNamespaces=false,tenant.create=true";
+    syncer(stage, "tenant-sync", "tenant-sync-home", &[], set).await;
+    let manifest = ["get", "manifest", "tenant-sync", "-n", "tenant-sync-home"];
+    let manifest = documents(&stage.helm.run(&manifest).unwrap()).unwrap();
+    assert!(
+        manifest.iter().all(|object| object["kind"] != "ClusterRole"),
+        "Roles only"
+    );
 }
