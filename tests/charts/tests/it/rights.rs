@@ -75,6 +75,12 @@ const RELOADER_SELDOM: Seldom = &[
         "copies of Jobs, of which a crash may leave some",
     ),
     ("get", "jobs", "a Job is read before it is made anew"),
+    (
+        "create",
+        "configmaps",
+        "an apply that makes one is a patch in the log",
+    ),
+    ("patch", "events", "one that comes again"),
 ];
 
 fn workload(kind: &str, name: &str, namespace: &str) -> serde_json::Value {
@@ -257,6 +263,7 @@ async fn the_unsealer_works_with_roles_only() {
 
 /// Everything under `rbac.applyRules` is for what Git may hold.
 const SYNC_SELDOM: Seldom = &[
+    ("patch", "events", "one that comes again"),
     ("*", "configmaps", "applied here, and variables"),
     ("*", "secrets", "applied, credentials, variables"),
     ("*", "namespaces", "applied"),
