@@ -168,12 +168,13 @@ async fn reloader(stage: &Stage, name: &str, arguments: &[&str]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_reloader_has_what_it_needs() {
-    reloader(Stage::shared(), "rolls", &[]).await;
+    let (_turn, stage) = Stage::alone().await;
+    reloader(stage, "rolls", &[]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_reloader_works_with_roles_only() {
-    let stage = Stage::shared();
+    let (_turn, stage) = Stage::alone().await;
     reloader(stage, "rolls-here", &["--set", "reloader.watchGlobally=false"]).await;
     let manifest = stage
         .helm
@@ -240,12 +241,13 @@ async fn unsealer(stage: &Stage, name: &str, arguments: &[&str]) {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_unsealer_has_what_it_needs() {
     let set = ["--set", "rbac.clusterRoleName=sealed-secrets-unsealer"];
-    unsealer(Stage::shared(), "sealed-secrets", &set).await;
+    let (_turn, stage) = Stage::alone().await;
+    unsealer(stage, "sealed-secrets", &set).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_unsealer_works_with_roles_only() {
-    let stage = Stage::shared();
+    let (_turn, stage) = Stage::alone().await;
     let set = ["--set", "rbac.clusterRole=false,rbac.namespacedRoles=true"];
     unsealer(stage, "sealed-secrets-here", &set).await;
     let release = [
@@ -365,19 +367,13 @@ async fn syncer(stage: &Stage, name: &str, namespace: &str, more: &[(&str, &str)
 async fn the_syncer_has_what_it_needs() {
     let apps = "apiVersion: v1\nkind: Namespace\nmetadata: {name: estate-apps}\n";
     let more = [("deploy/namespace.yaml", apps)];
-    syncer(
-        Stage::shared(),
-        "estate-sync",
-        "estate-apps",
-        &more,
-        "logLevel=debug",
-    )
-    .await;
+    let (_turn, stage) = Stage::alone().await;
+    syncer(stage, "estate-sync", "estate-apps", &more, "logLevel=debug").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_syncer_works_for_one_tenant_with_roles_only() {
-    let stage = Stage::shared();
+    let (_turn, stage) = Stage::alone().await;
     let set = "watchAllNamespaces=false,tenant.create=true";
     syncer(stage, "tenant-sync", "tenant-sync-home", &[], set).await;
     let manifest = ["get", "manifest", "tenant-sync", "-n", "tenant-sync-home"];

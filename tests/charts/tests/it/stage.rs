@@ -8,6 +8,7 @@ use std::time::Duration;
 use plumbline_charts::{Chart, Helm};
 use plumbline_testkit::{ControlPlane, kubectl, wait_for};
 use serde_json::Value;
+use tokio::sync::{Mutex, MutexGuard};
 
 /// How long anything may take on a machine that is busy compiling.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
@@ -30,6 +31,16 @@ impl Stage {
             stage.install_first();
             stage
         })
+    }
+
+    /// The one of this process, for a test whose controllers work in every namespace: one such test at a time, because two
+    /// controllers of a kind would do each other's work.
+    pub(crate) async fn alone() -> (MutexGuard<'static, ()>, &'static Self) {
+        static TURN: Mutex<()> = Mutex::const_new(());
+        let turn = TURN.lock().await;
+        // Starting takes seconds, and blocks.
+        let stage = tokio::task::spawn_blocking(Self::shared).await.unwrap();
+        (turn, stage)
     }
 
     /// On a cluster that knows none of the kinds: each chart with one command.

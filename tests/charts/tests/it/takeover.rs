@@ -67,7 +67,7 @@ fn facts(stage: &Stage) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_rolled_made_anew_or_lost() {
-    let stage = Stage::shared();
+    let (_turn, stage) = Stage::alone().await;
     stage.kubectl(&["create", "namespace", OLD]);
     let work = stage.work("takeover");
 
