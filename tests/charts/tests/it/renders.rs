@@ -34,7 +34,7 @@ fn shorn(case: &Case, mut documents: Vec<Value>) -> String {
         }
         if let Some(data) = document.get_mut("data").and_then(Value::as_object_mut) {
             for (name, value) in data {
-                if name.ends_with(".json") {
+                if name.contains(".json") {
                     *value = json!("see files/dashboard.json");
                 }
             }

@@ -307,7 +307,7 @@ fn config_map(namespace: &str, name: &str, value: &str) -> String {
     )
 }
 
-fn applied<'a>(commit: &'a str) -> impl Fn(&serde_json::Value) -> bool + 'a {
+fn applied(commit: &str) -> impl Fn(&serde_json::Value) -> bool + '_ {
     move |object| {
         let revision = object["status"]["lastAppliedRevision"].as_str();
         revision.is_some_and(|revision| revision.ends_with(commit))
