@@ -70,7 +70,7 @@ annotations:
 {{- define "sealed-secrets.rules" -}}
 - apiGroups: [bitnami.com]
   resources: [sealedsecrets]
-  verbs: [list, watch]
+  verbs: [{{ if .Values.oldGcBehavior }}get, {{ end }}list, watch]
 - apiGroups: [bitnami.com]
   resources: [sealedsecrets/status]
   verbs: [update]

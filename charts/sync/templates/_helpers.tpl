@@ -101,8 +101,12 @@ annotations:
   verbs: [patch]
 # Credentials, keys of signers, variables.
 - apiGroups: [""]
-  resources: [configmaps, secrets]
+  resources: [secrets]
   verbs: [get, list, watch]
+# Variables; and inventories that are too large for a status.
+- apiGroups: [""]
+  resources: [configmaps]
+  verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [""]
   resources: [events]
   verbs: [create, patch]

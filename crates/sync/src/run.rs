@@ -140,7 +140,16 @@ impl Controllers {
             changed_sources,
         } = parts(&args, &kube, config, mirrors.clone(), recorder, metrics)?;
         let (crd_news, news) = mpsc::unbounded_channel();
-        let crds = tokio::spawn(watch::crds(kube.clone(), crd_news));
+        let (crd_client, everywhere) = (kube.clone(), args.watch_all_namespaces);
+        let crds = tokio::spawn(async move {
+            if everywhere {
+                watch::crds(crd_client, crd_news).await;
+            } else {
+                // Roles of a namespace do not reach CRDs: a new kind is noticed at the interval.
+                let _kept = crd_news;
+                std::future::pending::<()>().await;
+            }
+        });
         let variables = tokio::spawn(variables(
             scope::<PartialObjectMeta<ConfigMap>>(&kube, &args),
             scope::<PartialObjectMeta<Secret>>(&kube, &args),
@@ -228,13 +237,14 @@ pub(crate) fn parts(
         jitter: args.interval_jitter_percentage,
         memory: Mutex::default(),
     });
+    let watches = watches(args, &config, kube, Arc::clone(&live), wake.clone())?;
     let context = Arc::new(Context {
         client: kube.clone(),
         config,
         sources,
         kinds: Arc::new(Kinds::new(kube.clone())),
-        live: Arc::clone(&live),
-        watches: watch::Watches::new(kube.clone(), live, wake.clone()),
+        live,
+        watches,
         builder: Arc::new(builder),
         wishes: Wishes::default(),
         in_flight: Semaphore::new(args.concurrent_ssa.into()),
@@ -270,6 +280,29 @@ fn settings(args: &ControllerArgs) -> Settings {
         default_service_account: args.default_service_account.clone(),
         override_managers: args.override_manager.clone(),
     }
+}
+
+/// The watches on what is applied: everywhere, or in the one namespace, as the account whose rights end there.
+fn watches(
+    args: &ControllerArgs,
+    config: &kube::Config,
+    kube: &Client,
+    live: Arc<Live>,
+    wake: mpsc::UnboundedSender<Owner>,
+) -> anyhow::Result<watch::Watches> {
+    if args.watch_all_namespaces {
+        return Ok(watch::Watches::new(kube.clone(), None, live, wake));
+    }
+    let (namespace, account) = (&args.runtime_namespace, &args.default_service_account);
+    let client = if account.is_empty() {
+        kube.clone()
+    } else {
+        let mut config = config.clone();
+        config.auth_info.impersonate = Some(format!("system:serviceaccount:{namespace}:{account}"));
+        config.auth_info.impersonate_groups = None;
+        Client::try_from(config)?
+    };
+    Ok(watch::Watches::new(client, Some(namespace.clone()), live, wake))
 }
 
 fn scope<K>(client: &Client, args: &ControllerArgs) -> Api<K>

@@ -20,7 +20,7 @@ const CHARTS: [Chart; 3] = [
                   --set git.interval=3m --set git.prune=true",
         guides: "Without `git.url` only the controller is installed. What may be applied: `rbac.*`, `tenant.*`.\n\
                  Guides: [installation](../../docs/guides/install.md), [use](../../docs/guides/sync.md), \
-                 [coming from Flux](../../docs/guides/migrate-flux.md), [operations](../../docs/guides/operations.md).",
+                 [coming from Flux](../../docs/guides/migrate-from-flux.md), [operations](../../docs/guides/operations.md).",
     },
     Chart {
         name: "reloader",

@@ -38,6 +38,8 @@ const PAGE: u32 = 500;
 /// The running watches.
 pub struct Watches {
     client: Client,
+    /// The one namespace in which objects are watched, if not all: there may be no right to more.
+    namespace: Option<String>,
     live: Arc<Live>,
     wake: mpsc::UnboundedSender<Owner>,
     running: Mutex<HashMap<(String, String), Running>>,
@@ -52,10 +54,17 @@ struct Running {
 const FIRST_LIST: Duration = Duration::from_secs(10);
 
 impl Watches {
-    /// No watch runs yet. `wake` receives the Kustomizations that have to look at their objects.
-    pub fn new(client: Client, live: Arc<Live>, wake: mpsc::UnboundedSender<Owner>) -> Self {
+    /// No watch runs yet. `wake` receives the Kustomizations that have to look at their objects. With a `namespace`, drift of
+    /// objects of other namespaces is not noticed.
+    pub fn new(
+        client: Client,
+        namespace: Option<String>,
+        live: Arc<Live>,
+        wake: mpsc::UnboundedSender<Owner>,
+    ) -> Self {
         Self {
             client,
+            namespace,
             live,
             wake,
             running: Mutex::default(),
@@ -72,10 +81,11 @@ impl Watches {
             .filter(|running| !running.task.is_finished())
             .map(|r| r.listed.clone());
         let mut listed = known.unwrap_or_else(|| {
-            let api = Api::<PartialObjectMeta<DynamicObject>>::all_with(self.client.clone(), &kind.resource);
+            let namespace = self.namespace.clone().filter(|_| kind.namespaced);
             let (sender, listed) = watch::channel(false);
             let task = tokio::spawn(follow(
-                api,
+                self.client.clone(),
+                namespace,
                 kind.clone(),
                 Arc::clone(&self.live),
                 self.wake.clone(),
@@ -119,13 +129,24 @@ impl Drop for Watches {
 }
 
 async fn follow(
-    api: Api<PartialObjectMeta<DynamicObject>>,
+    client: Client,
+    namespace: Option<String>,
     kind: Kind,
     live: Arc<Live>,
     wake: mpsc::UnboundedSender<Owner>,
     first_list: watch::Sender<bool>,
 ) {
     let (group, name) = (&kind.resource.group, &kind.resource.kind);
+    let api: Api<PartialObjectMeta<DynamicObject>> = match &namespace {
+        Some(namespace) => Api::namespaced_with(client, namespace, &kind.resource),
+        None => Api::all_with(client, &kind.resource),
+    };
+    // Of what is not listed nothing is known.
+    let is_elsewhere = |id: &ObjectId| {
+        namespace
+            .as_ref()
+            .is_some_and(|namespace| id.namespace != *namespace)
+    };
     let config = watcher::Config::default().labels(OWNER_NAME).page_size(PAGE);
     let events = watcher::watcher(api, config).default_backoff();
     pin_mut!(events);
@@ -156,7 +177,9 @@ async fn follow(
             }
             Ok(Event::InitDone) => {
                 if let Some((since, listed)) = listing.take() {
-                    for owner in live.listed(group, name, since, &|id| listed.contains(id)) {
+                    for owner in
+                        live.listed(group, name, since, &|id| listed.contains(id) || is_elsewhere(id))
+                    {
                         tell(Some(owner));
                     }
                 }
