@@ -141,6 +141,13 @@ pub(crate) fn run(sh: &Shell) -> anyhow::Result<()> {
         purpose,
         remedy,
     ));
+    match plumbline_testkit::node_obstacle() {
+        None => println!("ok        {:<11} containerd, runc, CNI plugins, root", "node"),
+        Some(reason) => println!(
+            "optional  {:<11} for cargo xtask e2e and cluster up --node: {reason}",
+            "node"
+        ),
+    }
     if missing > 0 {
         bail!("{missing} thing(s) missing: see above");
     }

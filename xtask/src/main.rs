@@ -10,6 +10,8 @@ mod cluster;
 mod codegen;
 mod demo;
 mod doctor;
+mod e2e;
+mod image;
 mod test;
 
 use std::process::ExitCode;
@@ -33,6 +35,10 @@ enum Verb {
     Demo(demo::Args),
     /// Say what is missing on this machine, and how to get it
     Doctor,
+    /// Install the charts on a real node and tell the story of a change in Git with pods that run
+    E2e(e2e::Args),
+    /// Write the container images of the controllers as archives, without Docker
+    Image(image::Args),
     /// Run every check and every test: what CI runs
     Test(test::Args),
 }
@@ -56,6 +62,8 @@ fn run(verb: Verb) -> anyhow::Result<()> {
         Verb::Codegen(args) => codegen::run(&at_root(&sh), &args),
         Verb::Demo(args) => demo::run(&at_root(&sh), &args),
         Verb::Doctor => doctor::run(&at_root(&sh)),
+        Verb::E2e(args) => e2e::run(&at_root(&sh), &args),
+        Verb::Image(args) => image::run(&at_root(&sh), &args),
         Verb::Test(args) => test::run(&at_root(&sh), &args),
     }
 }

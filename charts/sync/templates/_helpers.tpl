@@ -95,7 +95,7 @@ annotations:
 # Finalizers.
 - apiGroups: [kustomize.toolkit.fluxcd.io]
   resources: [kustomizations]
-  verbs: [get, list, watch, patch]
+  verbs: [list, watch, patch]
 - apiGroups: [kustomize.toolkit.fluxcd.io]
   resources: [kustomizations/status]
   verbs: [patch]

@@ -22,6 +22,8 @@ pub struct AuditLog {
 pub struct Request {
     /// `get`, `list`, `watch`, `create`, `update`, `patch`, `delete`, `deletecollection`.
     pub verb: String,
+    /// API group; empty for the core group and for requests that are not for a resource.
+    pub group: String,
     /// Plural kind and subresource: `kustomizations/status`. The path, for requests that are not for a resource.
     pub resource: String,
     /// Empty for cluster-scoped objects.
@@ -146,8 +148,9 @@ struct User {
 }
 
 #[derive(Default, Deserialize)]
-#[serde(default)]
+#[serde(default, rename_all = "camelCase")]
 struct ObjectRef {
+    api_group: String,
     resource: String,
     subresource: String,
     namespace: String,
@@ -174,6 +177,7 @@ impl From<Event> for Request {
         };
         Self {
             verb: event.verb,
+            group: object.api_group,
             resource,
             namespace: object.namespace,
             name: object.name,

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
 };
 
@@ -23,6 +24,13 @@ const PROGRAMS: [(&str, &str); 4] = [
     ),
 ];
 
+/// What a node needs beside them.
+const NODE_PROGRAMS: [(&str, &str); 3] = [
+    ("kubelet", "k8s.io/kubernetes/cmd/kubelet"),
+    ("kube-proxy", "k8s.io/kubernetes/cmd/kube-proxy"),
+    ("kube-scheduler", "k8s.io/kubernetes/cmd/kube-scheduler"),
+];
+
 /// Where the programs are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Binaries {
@@ -34,11 +42,22 @@ pub struct Binaries {
     pub kubectl: PathBuf,
     /// Garbage collection, namespaces, service accounts, workloads.
     pub kube_controller_manager: PathBuf,
+    /// Name and path of what only a node needs, when one is wanted.
+    node: Vec<(&'static str, PathBuf)>,
 }
 
 impl Binaries {
     /// Finds the programs, and builds those that are nowhere; the first time takes 10 to 15 minutes on two cores.
     pub fn find() -> anyhow::Result<Self> {
+        Self::find_all(&[])
+    }
+
+    /// As [`Binaries::find`], with those of a node.
+    pub(crate) fn find_with_node() -> anyhow::Result<Self> {
+        Self::find_all(&NODE_PROGRAMS)
+    }
+
+    fn find_all(also: &[(&'static str, &'static str)]) -> anyhow::Result<Self> {
         let assets = std::env::var_os("KUBEBUILDER_ASSETS")
             .filter(|dir| !dir.is_empty())
             .map(PathBuf::from);
@@ -57,6 +76,7 @@ impl Binaries {
         };
         let missing: Vec<_> = PROGRAMS
             .iter()
+            .chain(also)
             .filter(|(name, _)| given(name).is_none())
             .collect();
         let built = directory();
@@ -75,7 +95,25 @@ impl Binaries {
             kube_apiserver: path("kube-apiserver"),
             kubectl: path("kubectl"),
             kube_controller_manager: path("kube-controller-manager"),
+            node: also.iter().map(|(name, _)| (*name, path(name))).collect(),
         })
+    }
+
+    /// One of those that only a node needs.
+    pub(crate) fn node_program(&self, name: &str) -> anyhow::Result<&Path> {
+        let found = self.node.iter().find(|(known, _)| *known == name);
+        found
+            .map(|(_, path)| path.as_path())
+            .with_context(|| format!("{name} was not asked for"))
+    }
+
+    /// Links them into `bin`.
+    pub(crate) fn link_node_programs(&self, bin: &Path) -> anyhow::Result<()> {
+        for (name, program) in &self.node {
+            let link = bin.join(name);
+            symlink(program, &link).with_context(|| format!("cannot link {}", link.display()))?;
+        }
+        Ok(())
     }
 
     /// Every program under the name people know it by.
@@ -124,6 +162,28 @@ impl Tool {
         module.build(&[&(name, package)], &bin)?;
         Ok(bin.join(name))
     }
+}
+
+/// A program for pods, from the Go module `tests/node`: `pause`, `gitserver` or `show`. Linked statically.
+pub fn node_program(name: &'static str) -> anyhow::Result<PathBuf> {
+    let module = Module {
+        name: "node",
+        flags: "-s -w".to_owned(),
+    };
+    let bin = directory();
+    module.build(&[&(name, &format!("./{name}"))], &bin)?;
+    Ok(bin.join(name))
+}
+
+/// The cluster DNS.
+pub(crate) fn coredns() -> anyhow::Result<PathBuf> {
+    let module = Module {
+        name: "coredns",
+        flags: "-s -w".to_owned(),
+    };
+    let bin = directory();
+    module.build(&[&("coredns", ".")], &bin)?;
+    Ok(bin.join("coredns"))
 }
 
 /// What these nodes and pods do.

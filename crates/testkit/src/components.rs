@@ -2,7 +2,34 @@
 
 use std::{path::Path, process::Command};
 
-use crate::binaries::Binaries;
+use crate::{binaries::Binaries, node::network};
+
+/// Who can reach the API server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// Programs on this machine.
+    Loopback,
+    /// Pods on the node too.
+    Node,
+}
+
+impl Reach {
+    /// Where the API server listens.
+    pub(crate) const fn address(self) -> &'static str {
+        match self {
+            Self::Loopback => "127.0.0.1",
+            Self::Node => network::HOST,
+        }
+    }
+
+    /// Addresses of Services, and the first of them, which is the API server's own.
+    pub(crate) const fn services(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Loopback => ("10.96.0.0/16", "10.96.0.1"),
+            Self::Node => (network::SERVICES, network::KUBERNETES),
+        }
+    }
+}
 
 /// Ports on the loopback interface.
 #[derive(Clone, Copy, Debug)]
@@ -43,15 +70,14 @@ pub(crate) fn etcd(binaries: &Binaries, dir: &Path, ports: Ports) -> Command {
     command
 }
 
-pub(crate) fn apiserver(binaries: &Binaries, dir: &Path, ports: Ports) -> Command {
+pub(crate) fn apiserver(binaries: &Binaries, dir: &Path, ports: Ports, reach: Reach) -> Command {
     let file = |name: &str| dir.join(name).display().to_string();
     let mut command = Command::new(&binaries.kube_apiserver);
     command
         .arg(format!("--etcd-servers=http://127.0.0.1:{}", ports.etcd))
         .arg(format!("--secure-port={}", ports.apiserver))
-        .args(["--bind-address=127.0.0.1", "--advertise-address=127.0.0.1"])
-        // A loopback advertise address is refused without it.
-        .arg("--endpoint-reconciler-type=none")
+        .arg(format!("--bind-address={}", reach.address()))
+        .arg(format!("--advertise-address={}", reach.address()))
         .arg(format!("--cert-dir={}", file("pki")))
         .arg(format!("--tls-cert-file={}", file("pki/apiserver.crt")))
         .arg(format!("--tls-private-key-file={}", file("pki/apiserver.key")))
@@ -62,13 +88,26 @@ pub(crate) fn apiserver(binaries: &Binaries, dir: &Path, ports: Ports) -> Comman
             file("pki/tokens.key")
         ))
         .arg("--service-account-issuer=https://kubernetes.default.svc.cluster.local")
-        .arg("--service-cluster-ip-range=10.96.0.0/16")
-        .args(["--authorization-mode=RBAC", "--allow-privileged=true"])
+        .arg(format!("--service-cluster-ip-range={}", reach.services().0))
+        .arg("--allow-privileged=true")
         .arg("--profiling=false")
         .arg(format!("--audit-policy-file={}", file("pki/audit-policy.yaml")))
         .arg(format!("--audit-log-path={}", file("audit.log")))
         // Every event is in the file before its request ends, and the file is never rotated away (MiB).
         .args(["--audit-log-mode=blocking", "--audit-log-maxsize=100000"]);
+    match reach {
+        // A loopback advertise address is refused without it.
+        Reach::Loopback => command.args(["--endpoint-reconciler-type=none", "--authorization-mode=RBAC"]),
+        Reach::Node => command
+            .arg("--authorization-mode=Node,RBAC")
+            .arg(format!(
+                "--kubelet-client-certificate={}",
+                file("pki/kubelet-client.crt")
+            ))
+            .arg(format!("--kubelet-client-key={}", file("pki/kubelet-client.key")))
+            // The node's name means nothing to this machine.
+            .arg("--kubelet-preferred-address-types=InternalIP"),
+    };
     command
 }
 

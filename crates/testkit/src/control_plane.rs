@@ -15,9 +15,11 @@ use kube::{Api, Client};
 use crate::{
     audit::AuditLog,
     binaries::Binaries,
-    components::{self, Ports},
+    components::{self, Ports, Reach},
     directory::{self, Process},
     leash::Leash,
+    node,
+    progress::say,
 };
 
 /// Ready takes about 3 s; this much on a machine that is busy compiling.
@@ -36,7 +38,10 @@ pub struct ControlPlane {
     dir: PathBuf,
     binaries: Binaries,
     ports: Ports,
+    reach: Reach,
     running: Mutex<Vec<Running>>,
+    /// What is not a child of this process, and ends with one of those that are.
+    others: Mutex<Vec<Process>>,
     /// `None` once the control plane was left to itself.
     leash: Option<Leash>,
 }
@@ -53,7 +58,12 @@ impl ControlPlane {
 
     /// Starts a control plane in `dir`, which must be new, empty or left by an ended one, and waits until it works.
     pub fn start(dir: &Path) -> anyhow::Result<Self> {
-        Self::start_on(dir, Leash::new)
+        Self::start_on(dir, Reach::Loopback, Leash::new)
+    }
+
+    /// As [`ControlPlane::start`], with a node that is about to be ready.
+    pub(crate) fn start_with_node(dir: &Path) -> anyhow::Result<Self> {
+        Self::start_on(dir, Reach::Node, Leash::new)
     }
 
     /// As [`ControlPlane::start`], in a new temporary directory that is removed with it, however this process ends.
@@ -63,11 +73,14 @@ impl ControlPlane {
             .tempdir()
             .context("cannot create a temporary directory")?
             .keep();
-        Self::start_on(&dir, || Leash::removing(&dir))
+        Self::start_on(&dir, Reach::Loopback, || Leash::removing(&dir))
     }
 
-    fn start_on(dir: &Path, leash: impl Fn() -> anyhow::Result<Leash>) -> anyhow::Result<Self> {
-        let binaries = Binaries::find()?;
+    fn start_on(dir: &Path, reach: Reach, leash: impl Fn() -> anyhow::Result<Leash>) -> anyhow::Result<Self> {
+        let binaries = match reach {
+            Reach::Loopback => Binaries::find()?,
+            Reach::Node => Binaries::find_with_node()?,
+        };
         fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
         let dir = fs::canonicalize(dir).with_context(|| format!("cannot find {}", dir.display()))?;
         let mut attempt = 1;
@@ -77,7 +90,9 @@ impl ControlPlane {
                 dir: dir.clone(),
                 binaries: binaries.clone(),
                 ports: Ports::free().context("no free port on 127.0.0.1")?,
+                reach,
                 running: Mutex::default(),
+                others: Mutex::default(),
                 leash: Some(leash()?),
             };
             match plane.bring_up() {
@@ -89,12 +104,18 @@ impl ControlPlane {
     }
 
     fn bring_up(&self) -> anyhow::Result<()> {
-        directory::furnish(&self.dir, &self.binaries, self.ports.apiserver)?;
+        directory::furnish(&self.dir, &self.binaries, self.ports.apiserver, self.reach)?;
+        if self.reach == Reach::Node {
+            node::enclose(self)?;
+        }
         let mut etcd = components::etcd(&self.binaries, &self.dir, self.ports);
         self.launch("etcd", &mut etcd)?;
         self.start_apiserver()?;
         let mut manager = components::controller_manager(&self.binaries, &self.dir);
         self.launch("kube-controller-manager", &mut manager)?;
+        if self.reach == Reach::Node {
+            node::begin(self, &self.binaries)?;
+        }
         self.await_client("the default ServiceAccount", async |client| {
             let accounts: Api<ServiceAccount> = Api::namespaced(client, "default");
             accounts.get("default").await.map(drop)
@@ -135,7 +156,7 @@ impl ControlPlane {
         if self.running().iter().any(|one| one.name == "kube-apiserver") {
             bail!("the API server is running already");
         }
-        let mut apiserver = components::apiserver(&self.binaries, &self.dir, self.ports);
+        let mut apiserver = components::apiserver(&self.binaries, &self.dir, self.ports, self.reach);
         self.launch("kube-apiserver", &mut apiserver)?;
         self.await_client("the API server's /readyz", async |client| {
             let request = http::Request::get("/readyz")
@@ -161,19 +182,28 @@ impl ControlPlane {
 
     /// Runs another program beside the control plane, with its output in `logs`. It ends with the control plane.
     pub fn start_program(&self, name: &'static str, command: &mut Command) -> anyhow::Result<()> {
-        self.launch(name, command)
+        self.launch(name, command).map(drop)
     }
 
-    fn launch(&self, name: &'static str, command: &mut Command) -> anyhow::Result<()> {
+    /// Starts a component and returns its process id.
+    pub(crate) fn launch(&self, name: &'static str, command: &mut Command) -> anyhow::Result<u32> {
         let path = self.log_file(name);
         let log = File::options().create(true).append(true).open(&path);
         let log = log.with_context(|| format!("cannot write {}", path.display()))?;
         let again = log.try_clone().context("cannot share the log file")?;
         let leash = self.leash.as_ref().context("the control plane has ended")?;
         let child = leash.spawn(command.current_dir(&self.dir).stdout(log).stderr(again))?;
+        let pid = child.id();
         let mut running = self.running();
         running.push(Running { name, child });
-        self.record(&running)
+        self.record(&running)?;
+        Ok(pid)
+    }
+
+    /// Remembers a process that a component has started, so that it can be ended when the component is gone.
+    pub(crate) fn record_also(&self, name: &str, pid: u32) -> anyhow::Result<()> {
+        self.others().push(Process::new(name, pid)?);
+        self.record(&self.running())
     }
 
     fn record(&self, running: &[Running]) -> anyhow::Result<()> {
@@ -181,12 +211,14 @@ impl ControlPlane {
             .iter()
             .map(|one| Process::new(one.name, one.child.id()))
             .collect();
-        directory::record(&self.dir, &processes?)
+        let mut processes = processes?;
+        processes.extend(self.others().iter().cloned());
+        directory::record(&self.dir, &processes)
     }
 
     /// Calls `ask` with an administrator's client until it succeeds. The client lives on a thread and a runtime
     /// of its own, so that callers may be asynchronous or not.
-    fn await_client(
+    pub(crate) fn await_client(
         &self,
         what: &str,
         ask: impl AsyncFn(Client) -> Result<(), kube::Error> + Sync,
@@ -242,6 +274,10 @@ impl ControlPlane {
     fn running(&self) -> MutexGuard<'_, Vec<Running>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn others(&self) -> MutexGuard<'_, Vec<Process>> {
+        self.others.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Drop for ControlPlane {
@@ -250,6 +286,18 @@ impl Drop for ControlPlane {
         for mut one in self.running().drain(..).rev() {
             drop(one.child.kill());
             drop(one.child.wait());
+        }
+        // One that was left running has no leash any more.
+        if self.reach == Reach::Node && self.leash.is_some() {
+            let others = self.others();
+            let alive = || others.iter().any(Process::alive);
+            let deadline = Instant::now() + READY;
+            while alive() && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            if let Err(error) = node::clean_up(&self.dir) {
+                say(format_args!("the node left something behind: {error:#}"));
+            }
         }
     }
 }

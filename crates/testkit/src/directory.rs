@@ -16,10 +16,15 @@ use nix::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{binaries::Binaries, components::AUDIT_POLICY, control_plane::ControlPlane, pki};
+use crate::{
+    binaries::Binaries,
+    components::{AUDIT_POLICY, Reach},
+    control_plane::ControlPlane,
+    node, pki,
+};
 
 /// Everything a control plane writes. `down` leaves what is worth reading afterwards.
-const OURS: [&str; 8] = [
+const OURS: [&str; 9] = [
     ControlPlane::WORK,
     "etcd",
     "pki",
@@ -28,6 +33,7 @@ const OURS: [&str; 8] = [
     "pids.json",
     "logs",
     "audit.log",
+    "node",
 ];
 const KEPT: [&str; 2] = ["logs", "audit.log"];
 /// After this a process that was asked to end is killed.
@@ -110,13 +116,13 @@ pub(crate) fn claim(dir: &Path) -> anyhow::Result<()> {
 }
 
 /// Writes certificates, kubeconfigs, the audit policy and links to the programs.
-pub(crate) fn furnish(dir: &Path, binaries: &Binaries, apiserver_port: u16) -> anyhow::Result<()> {
+pub(crate) fn furnish(dir: &Path, binaries: &Binaries, port: u16, reach: Reach) -> anyhow::Result<()> {
     for name in ["etcd", "pki", "bin", "logs"] {
         let path = dir.join(name);
         fs::create_dir_all(&path).with_context(|| format!("cannot create {}", path.display()))?;
     }
     let authority = pki::Authority::new()?;
-    let server = authority.server()?;
+    let server = authority.server(&[reach.address(), reach.services().1])?;
     let admin = authority.client("plumbline-test-admin", Some("system:masters"))?;
     let manager = authority.client("system:kube-controller-manager", None)?;
     let write = |name: &str, contents: &str| pki::write_private(&dir.join(name), contents);
@@ -129,15 +135,18 @@ pub(crate) fn furnish(dir: &Path, binaries: &Binaries, apiserver_port: u16) -> a
     write("pki/audit-policy.yaml", AUDIT_POLICY)?;
     write(
         "pki/controller-manager.conf",
-        &authority.kubeconfig(&manager, apiserver_port),
+        &authority.kubeconfig(&manager, reach.address(), port),
     )?;
-    write("admin.conf", &authority.kubeconfig(&admin, apiserver_port))?;
+    write("admin.conf", &authority.kubeconfig(&admin, reach.address(), port))?;
     for (name, program) in binaries.named() {
         let link = dir.join("bin").join(name);
         remove(&link)?;
         symlink(program, &link).with_context(|| format!("cannot link {}", link.display()))?;
     }
-    Ok(())
+    match reach {
+        Reach::Loopback => Ok(()),
+        Reach::Node => node::furnish(dir, &authority, port, binaries),
+    }
 }
 
 /// Remembers the processes, so that another process can end them.
@@ -165,9 +174,14 @@ pub fn down(dir: &Path) -> anyhow::Result<()> {
     if !dir.join("pids.json").exists() {
         bail!("no cluster runs in {}: there is no pids.json", dir.display());
     }
+    let dir = &fs::canonicalize(dir).with_context(|| format!("cannot find {}", dir.display()))?;
     // The API server's clients first, its store last.
-    for process in recorded(dir)?.iter().rev() {
+    let processes = recorded(dir)?;
+    for process in processes.iter().rev() {
         end(process)?;
+    }
+    if processes.iter().any(|process| process.name == node::PROCESS) {
+        node::clean_up(dir)?;
     }
     for name in OURS.iter().filter(|name| !KEPT.contains(name)) {
         remove(&dir.join(name))?;

@@ -41,7 +41,9 @@ impl Module {
         let read = |file: &str| {
             fs::read(module.join(file)).with_context(|| format!("cannot read tests/{name}/{file}"))
         };
-        let stamp = stamp(&read("go.mod")?, &read("go.sum")?, &self.flags);
+        let mut inputs = vec![read("go.mod")?, read("go.sum")?];
+        inputs.extend(sources(&module)?);
+        let stamp = stamp(&inputs, &self.flags);
         let stale = || {
             let fresh = |program: &str| {
                 bin.join(program).is_file()
@@ -103,11 +105,33 @@ fn stamp_file(bin: &Path, name: &str) -> PathBuf {
     bin.join(format!(".{name}.stamp"))
 }
 
+/// What Go code of its own the module has, if any: beside `go.mod` and in the directories there.
+fn sources(module: &Path) -> anyhow::Result<Vec<Vec<u8>>> {
+    let mut paths = vec![];
+    let mut directories = vec![module.to_owned()];
+    while let Some(directory) = directories.pop() {
+        let entries =
+            fs::read_dir(&directory).with_context(|| format!("cannot read {}", directory.display()))?;
+        for entry in entries {
+            let path = entry?.path();
+            if path.is_dir() {
+                directories.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "go") {
+                paths.push(path);
+            }
+        }
+    }
+    paths.sort();
+    let read = |path: &PathBuf| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+    paths.iter().map(read).collect()
+}
+
 /// Changes whenever the programs would.
-fn stamp(go_mod: &[u8], go_sum: &[u8], flags: &str) -> String {
+fn stamp(inputs: &[Vec<u8>], flags: &str) -> String {
     let mut hash = Sha256::new();
-    hash.update(go_mod);
-    hash.update(go_sum);
+    for input in inputs {
+        hash.update(input);
+    }
     hash.update(flags);
     STANDARD.encode(hash.finalize())
 }
@@ -133,13 +157,10 @@ mod tests {
 
     #[test]
     fn stamps_change_with_every_input() {
-        let base = stamp(b"a", b"b", "c");
+        let stamp = |first: &str, second: &str, flags| stamp(&[first.into(), second.into()], flags);
+        let base = stamp("a", "b", "c");
         assert_eq!(base.len(), 44);
-        for other in [
-            stamp(b"x", b"b", "c"),
-            stamp(b"a", b"x", "c"),
-            stamp(b"a", b"b", "x"),
-        ] {
+        for other in [stamp("x", "b", "c"), stamp("a", "x", "c"), stamp("a", "b", "x")] {
             assert_ne!(base, other);
         }
     }

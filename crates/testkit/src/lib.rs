@@ -4,6 +4,8 @@
 //! |---|---|
 //! | `binaries` | finds etcd, kube-apiserver, kube-controller-manager and kubectl, or builds them from `tests/cluster` |
 //! | `go` | builds programs from the Go modules of `tests/`, once |
+//! | `node` | a real node: containerd and kubelet in namespaces of their own |
+//! | `image` | container images without a container engine |
 //! | `kwok` | a node that is not there, on which pods run all the same |
 //! | `control_plane` | starts them in a directory, stops and restarts the API server |
 //! | `directory` | what is in that directory; ends a cluster that was left running |
@@ -22,8 +24,10 @@ mod control_plane;
 mod directory;
 pub mod git;
 mod go;
+mod image;
 mod kwok;
 mod leash;
+mod node;
 mod paths;
 mod pki;
 mod progress;
@@ -32,12 +36,14 @@ mod world;
 
 pub use crate::{
     audit::{AuditLog, Request, Requests},
-    binaries::{Binaries, Tool, module as cluster_module},
+    binaries::{Binaries, Tool, module as cluster_module, node_program},
     control_plane::ControlPlane,
     directory::down,
     go::find_go,
+    image::{Image, Sizes},
     kwok::FakeNode,
     leash::Leash,
+    node::{Node, impossible as node_impossible, obstacle as node_obstacle},
     paths::{target as target_dir, workspace as workspace_dir},
     wait::wait_for,
     world::{BUILT_VARIABLE, CLUSTER_VARIABLE, World, client, kubectl},

@@ -9,10 +9,9 @@ use rcgen::{
     KeyPair, KeyUsagePurpose,
 };
 
-/// Names and addresses the API server answers to; 10.96.0.1 is its ClusterIP.
-const SERVER_NAMES: [&str; 7] = [
+/// Names the API server answers to, wherever it is.
+const SERVER_NAMES: [&str; 6] = [
     "127.0.0.1",
-    "10.96.0.1",
     "localhost",
     "kubernetes",
     "kubernetes.default",
@@ -51,9 +50,14 @@ impl Authority {
         &self.pem
     }
 
-    pub(crate) fn server(&self) -> anyhow::Result<Identity> {
+    /// `addresses` are those it has beside the loopback interface's.
+    pub(crate) fn server(&self, addresses: &[&str]) -> anyhow::Result<Identity> {
+        let names = SERVER_NAMES
+            .into_iter()
+            .chain(addresses.iter().copied())
+            .map(String::from);
         let mut params =
-            CertificateParams::new(SERVER_NAMES.map(String::from)).context("a server name is invalid")?;
+            CertificateParams::new(names.collect::<Vec<_>>()).context("a server name is invalid")?;
         params.distinguished_name = subject("kube-apiserver", None);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         self.sign(params)
@@ -79,12 +83,12 @@ impl Authority {
     }
 
     /// A kubeconfig for `identity`.
-    pub(crate) fn kubeconfig(&self, identity: &Identity, port: u16) -> String {
+    pub(crate) fn kubeconfig(&self, identity: &Identity, address: &str, port: u16) -> String {
         let [ca, certificate, key] =
             [&self.pem, &identity.certificate, &identity.key].map(|pem| STANDARD.encode(pem));
         format!(
             "apiVersion: v1\nkind: Config\ncurrent-context: test\n\
-             clusters:\n- name: test\n  cluster:\n    server: https://127.0.0.1:{port}\n    \
+             clusters:\n- name: test\n  cluster:\n    server: https://{address}:{port}\n    \
              certificate-authority-data: {ca}\n\
              contexts:\n- name: test\n  context:\n    cluster: test\n    user: test\n\
              users:\n- name: test\n  user:\n    client-certificate-data: {certificate}\n    \

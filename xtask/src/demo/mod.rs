@@ -4,7 +4,7 @@ mod directory;
 mod rollouts;
 mod shop;
 mod stage;
-mod timeline;
+pub(crate) mod timeline;
 
 use std::path::PathBuf;
 

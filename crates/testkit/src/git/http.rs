@@ -99,7 +99,7 @@ impl GitServer {
     /// Serves the repository over `https://` with a certificate of an authority of its own ([`GitServer::ca`]).
     pub fn https_for(repository: &Repository, access: Access) -> anyhow::Result<Self> {
         let authority = Authority::new()?;
-        let identity = authority.server()?;
+        let identity = authority.server(&[])?;
         let chain =
             vec![CertificateDer::from_pem_slice(identity.certificate.as_bytes()).context("bad certificate")?];
         let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).context("bad key")?;
