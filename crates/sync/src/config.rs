@@ -67,6 +67,9 @@ pub struct ControllerArgs {
     /// Address of /healthz, /livez and /readyz; 0 turns it off
     #[arg(long, default_value = ":9440", value_name = "ADDRESS")]
     pub health_addr: String,
+    /// Address that Git servers call when something was pushed (Receivers), :9292 as in Flux for example; 0 serves none
+    #[arg(long, alias = "receiverAddr", default_value = "0", value_name = "ADDRESS")]
+    pub receiver_addr: String,
     /// Let one of several replicas work at a time
     #[arg(long, default_value_t = false, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub enable_leader_election: bool,

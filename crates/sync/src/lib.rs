@@ -24,6 +24,7 @@ pub mod order;
 pub mod outcome;
 pub mod planning;
 pub mod prune;
+pub mod receiver;
 pub mod reconcile;
 pub mod report;
 pub mod run;

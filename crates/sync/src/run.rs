@@ -18,7 +18,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
 use crate::{
-    api::{GitRepository, Kustomization},
+    api::{GitRepository, Kustomization, Receiver},
     cluster::{
         kinds::Kinds,
         live::{Live, Owner},
@@ -29,6 +29,7 @@ use crate::{
     controller,
     git::{FileUrls, Mirrors},
     metrics::Metrics,
+    receiver,
     source::{self, SourceKey, Sources},
 };
 
@@ -61,9 +62,11 @@ pub async fn run(args: ControllerArgs) -> anyhow::Result<()> {
         http::header::USER_AGENT,
         http::HeaderValue::from_static(user_agent),
     ));
-    let kube = Client::try_from(config.clone())?;
     let mut registry = Registry::default();
     let metrics = Metrics::new(&mut registry);
+    let observer = Arc::new(metrics.clone());
+    let kube =
+        client::connect_observed(&client::ClientOptions::default(), user_agent, Some(observer)).await?;
     let admin = admin::Admin::new(registry);
 
     let mut parts = shutdown::Supervisor::default();
@@ -73,11 +76,26 @@ pub async fn run(args: ControllerArgs) -> anyhow::Result<()> {
             admin::serve(address, admin.router(), parts.stopping()),
         );
     }
+    let (leads, leading) = tokio::sync::watch::channel(false);
+    if let Some(address) = admin::listen_address(&args.receiver_addr)? {
+        let receivers = receiver::Receivers {
+            address,
+            client: kube.clone(),
+            api: scope::<Receiver>(&kube, &args),
+            selector: args.watch_label_selector.clone(),
+            cross_namespace: settings(&args).cross_namespace,
+            jitter: args.interval_jitter_percentage,
+            leading,
+            metrics: metrics.clone(),
+        };
+        parts.spawn("the webhook receiver", receivers.run(parts.stopping()));
+    }
     let controllers = Controllers {
         args,
         config,
         kube,
         metrics,
+        leads,
         stopping: parts.stopping(),
         admin,
     };
@@ -90,6 +108,8 @@ struct Controllers {
     config: kube::Config,
     kube: Client,
     metrics: Metrics,
+    /// Tells the other parts that this replica leads.
+    leads: tokio::sync::watch::Sender<bool>,
     stopping: shutdown::Stopping,
     admin: admin::Admin,
 }
@@ -123,9 +143,11 @@ impl Controllers {
             config,
             kube,
             metrics,
+            leads,
             stopping,
             admin,
         } = self;
+        leads.send_replace(true);
         let mirrors = Mirrors::new(&args.storage_path)
             .with_context(|| format!("--storage-path {} cannot be used", args.storage_path.display()))?;
         let (recorder, events) = Recorder::new(kube.clone(), "plumbline-sync");

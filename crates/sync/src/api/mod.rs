@@ -1,4 +1,4 @@
-//! The custom resources: Flux v2's `GitRepository` and `Kustomization`, field for field, so that existing
+//! The custom resources: Flux v2's `GitRepository`, `Kustomization` and `Receiver`, field for field, so that existing
 //! repositories and the unmodified `flux` command line work. Field semantics: <https://fluxcd.io/flux/components/>.
 //!
 //! Enumerations are strings here: the CRD's schema checks them, and an object that slipped past an older schema
@@ -6,6 +6,7 @@
 
 mod git_repository;
 mod kustomization;
+mod receiver;
 mod schema;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -16,6 +17,7 @@ use serde_json::json;
 
 pub use git_repository::*;
 pub use kustomization::*;
+pub use receiver::*;
 
 /// Asks for a reconciliation now: any new value; `flux reconcile` writes the time.
 pub const REQUESTED_AT: &str = "reconcile.fluxcd.io/requestedAt";
@@ -60,7 +62,7 @@ pub enum UrlSchemes {
 
 /// The CRDs, ready to be applied.
 pub fn crds(schemes: UrlSchemes) -> Vec<CustomResourceDefinition> {
-    let mut all = vec![GitRepository::crd(), Kustomization::crd()];
+    let mut all = vec![GitRepository::crd(), Kustomization::crd(), Receiver::crd()];
     for crd in &mut all {
         schema::complete(crd);
         if schemes == UrlSchemes::WithFile {

@@ -429,6 +429,7 @@ fn crds(world: &World) -> anyhow::Result<()> {
         "--timeout=60s",
         "crd/gitrepositories.source.toolkit.fluxcd.io",
         "crd/kustomizations.kustomize.toolkit.fluxcd.io",
+        "crd/receivers.notification.toolkit.fluxcd.io",
     ])?;
     Ok(())
 }

@@ -17,3 +17,4 @@ mod sources;
 mod substitute;
 mod tenancy;
 mod waiting;
+mod webhook;
