@@ -18,6 +18,7 @@ use crate::{
     controller,
     decide::Plan,
     depends::{self, Unmet},
+    drift,
     inventory::Inventory,
     manifest::{Desired, Variables},
     object::ObjectId,
@@ -28,6 +29,7 @@ use crate::{
     report::{self, About},
     shards,
     source::{Artifact, SourceKey},
+    suspend::Suspension,
     wait::{self, Standing},
 };
 
@@ -109,6 +111,11 @@ impl Step<'_> {
         self.apply(memory, old, &artifact, &desired).await
     }
 
+    /// Whether it is suspended now.
+    pub(crate) fn is_suspended(&self) -> bool {
+        Suspension::of(self.object.spec.suspend, &self.object.metadata, self.about.now).is_active()
+    }
+
     /// The status as it is, which is newer than what the watch shows where we wrote it.
     pub(crate) fn status(&self, memory: &Memory) -> KustomizationStatus {
         memory
@@ -136,6 +143,9 @@ impl Step<'_> {
             return Some(("UnsupportedField", message));
         }
         if let Some(message) = controller::wrong_duration(spec) {
+            return Some(("InvalidField", message));
+        }
+        if let Err(message) = drift::Mode::of(self.object.annotations()) {
             return Some(("InvalidField", message));
         }
         let (namespace, name) = self.source_key();
@@ -306,11 +316,24 @@ impl Step<'_> {
         };
         let Planned {
             overlay,
-            seen,
+            mut seen,
             mut recorded,
             inventory,
             mut plan,
         } = self.plan(before, artifact, desired);
+        let left = {
+            let found = drift::Found {
+                desired,
+                overlay: &overlay,
+                artifact,
+                inventory: &inventory,
+                is_old_revision: old.last_applied_revision.as_deref() == Some(&artifact.revision)
+                    && old.observed_generation == Some(self.about.generation),
+            };
+            self.leave_drift(memory, &mut seen, &found).await?
+        };
+        plan.apply
+            .retain(|(_, index)| !matches!(seen.candidates[*index].need, Need::Left | Need::Nothing));
         if let Some(ahead) = plan.write_ahead.take() {
             let before = recorded;
             recorded = before.with(ahead);
@@ -362,19 +385,12 @@ impl Step<'_> {
             standing,
             ..result
         };
-        let new = report::finished(&old, &result, self.about);
+        let mut new = report::finished(&old, &result, self.about);
+        drift::mark(&mut new.conditions, &left, self.about);
         self.tell(&old, &new, &outcome, &removals, &artifact.revision);
         self.write_recorded(memory, (&before, &recorded), &old, new)
             .await?;
         memory.inventory = Some(recorded);
-        if !outcome.is_nothing() || !removals.is_empty() {
-            context.metrics.observe(
-                "Kustomization",
-                &owner.name,
-                &owner.namespace,
-                self.begun.elapsed(),
-            );
-        }
         let next = self.next(&seen, &outcome);
         let soon = result.standing.next();
         Ok(Action::requeue(soon.map_or(next, |soon| soon.min(next))))

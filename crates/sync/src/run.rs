@@ -27,7 +27,7 @@ use crate::{
     config::ControllerArgs,
     context::{Context, CrossNamespace, Settings},
     controller,
-    git::{FileUrls, Mirrors},
+    git::{FileUrls, Mirrors, UrlPolicy},
     metrics::Metrics,
     receiver,
     source::{self, SourceKey, Sources},
@@ -240,6 +240,11 @@ pub(crate) fn parts(
         } else {
             FileUrls::Refused
         },
+        policy: Arc::new(UrlPolicy {
+            schemes: args.allowed_git_schemes.clone(),
+            hosts: args.allowed_git_hosts.clone(),
+        }),
+        rewinds: args.branch_rewind,
         jitter: args.interval_jitter_percentage,
         memory: Mutex::default(),
     });

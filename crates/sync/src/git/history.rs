@@ -5,20 +5,23 @@
 //! request, bounded in bytes and time: the server is told that we have the old commit with all before it, and so sends
 //! what `git log old..new` would show.
 
-use std::collections::{HashSet, VecDeque};
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::Arc,
+};
 
-use gix_object::FindExt as _;
+use gix_object::{CommitRefIter, Find as _};
 
 use super::{
-    CommitId, GitError, Mirror, Signed,
+    CommitId, GitError, Mirror, Resolved, Revision, Signed,
     fetch::{Wanted, fetch_into, object_format},
-    generation::Generation,
+    generation::{Generation, Handle},
     signed,
     transport::{Answer, Session, chain},
 };
 
 /// Commits that are looked at; more cannot be told apart from a history without end.
-const COMMITS: usize = 50_000;
+const COMMITS: usize = 20_000;
 
 /// The commits that a new commit brings and an old one did not have.
 pub struct History {
@@ -34,6 +37,11 @@ pub struct History {
 impl Mirror {
     /// What `new`, which was fetched, brings that `old` has not. No request where the parents of `new` answer it.
     pub fn since(&self, old: CommitId, new: CommitId) -> Result<History, GitError> {
+        self.since_at_most(old, new, COMMITS)
+    }
+
+    /// As [`Self::since`], for at most so many commits.
+    pub fn since_at_most(&self, old: CommitId, new: CommitId, most: usize) -> Result<History, GitError> {
         let here = |commits, continues| History {
             commits,
             continues,
@@ -44,29 +52,43 @@ impl Mirror {
             return Ok(here(Vec::new(), true));
         }
         let fetched = self.fetched(new)?;
-        let parents = parents(&fetched, new)?.unwrap_or_default();
+        let known = parents(&fetched.handle(), new, &mut Vec::new()).map_err(GitError::Corrupt)?;
+        let parents = known.unwrap_or_default();
         if parents == [old] {
             return Ok(here(vec![new], true));
         }
+        let guard = self.guard();
+        let mut session = Session::connect(self.remote(), Arc::clone(&guard))?;
+        if !session.can_filter() && !fetched.contains(old) {
+            // Such a server sends files as differences to those of the old commit.
+            drop(session);
+            let old = Resolved::from(Revision::new(None, old));
+            if let Err(error) = self.fetch(&old) {
+                tracing::debug!(%error, "the old commit cannot be fetched again");
+            }
+            session = Session::connect(self.remote(), guard)?;
+        }
+        let fetched = self.fetched(new)?;
         let directory = self.scratch()?;
         let generation = Generation::create(directory.path(), 0, fetched.kind)?;
-        let guard = self.guard();
-        let session = Session::connect(self.remote(), guard)?;
         let (found, kind) = (object_format(&session)?, fetched.kind);
         if found != kind {
-            return Err(GitError::Corrupt(format!("the repository has {found} now, and had {kind}")));
+            return Err(GitError::Corrupt(format!(
+                "the repository has {found} now, and had {kind}"
+            )));
         }
         session.guard.expect(Answer::History);
         let wanted = Wanted::History {
             old,
             new,
-            known: fetched.handle(),
+            known: Box::new(fetched.handle()),
         };
         fetch_into(&generation, session, &wanted)?;
-        let (commits, continues) = walk(&generation, old, new).map_err(|reason| GitError::Protocol {
-            url: self.remote().url.to_string(),
-            reason,
-        })?;
+        let (commits, continues) =
+            walk(&generation, old, new, most).map_err(|reason| GitError::Protocol {
+                url: self.remote().url.to_string(),
+                reason,
+            })?;
         Ok(History {
             commits,
             continues,
@@ -87,34 +109,46 @@ impl History {
 }
 
 /// The parents of a commit; `None` if it is not there.
-fn parents(generation: &Generation, commit: CommitId) -> Result<Option<Vec<CommitId>>, GitError> {
-    let handle = generation.handle();
-    let mut buffer = Vec::new();
-    if !generation.contains(commit) {
-        return Ok(None);
+fn parents(reader: &Handle, commit: CommitId, buffer: &mut Vec<u8>) -> Result<Option<Vec<CommitId>>, String> {
+    let found = reader
+        .try_find(&commit.0, buffer)
+        .map_err(|error| chain(&error))?;
+    let Some(found) = found else { return Ok(None) };
+    if found.kind != gix_object::Kind::Commit {
+        return Err(format!("'{commit}' is a {} and should be a commit", found.kind));
     }
-    let found = handle
-        .find_commit(&commit.0, &mut buffer)
-        .map_err(|error| GitError::Corrupt(chain(&error)))?;
-    Ok(Some(found.parents().map(CommitId).collect()))
+    let parents = CommitRefIter::from_bytes(found.data, commit.0.kind()).parent_ids();
+    Ok(Some(parents.map(CommitId).collect()))
 }
 
 /// From `new` back, as far as there are commits.
-fn walk(generation: &Generation, old: CommitId, new: CommitId) -> Result<(Vec<CommitId>, bool), String> {
+fn walk(
+    generation: &Generation,
+    old: CommitId,
+    new: CommitId,
+    most: usize,
+) -> Result<(Vec<CommitId>, bool), String> {
+    let (reader, mut buffer) = (generation.handle(), Vec::new());
     let mut todo = VecDeque::from([new]);
     let mut seen = HashSet::from([new]);
     let (mut commits, mut continues) = (Vec::new(), false);
     while let Some(commit) = todo.pop_front() {
         // What did not come is what the old commit has too.
-        let Some(parents) = parents(generation, commit).map_err(|error| error.to_string())? else {
+        let Some(parents) = parents(&reader, commit, &mut buffer)? else {
             continue;
         };
         commits.push(commit);
-        if commits.len() > COMMITS {
-            return Err(format!("there are more than {COMMITS} commits between '{old}' and '{new}'"));
+        if commits.len() > most {
+            return Err(format!(
+                "there are more than {most} commits between '{old}' and '{new}'"
+            ));
         }
         continues |= parents.contains(&old);
-        todo.extend(parents.into_iter().filter(|parent| *parent != old && seen.insert(*parent)));
+        todo.extend(
+            parents
+                .into_iter()
+                .filter(|parent| *parent != old && seen.insert(*parent)),
+        );
     }
     Ok((commits, continues))
 }

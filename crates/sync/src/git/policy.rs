@@ -46,14 +46,23 @@ impl FromStr for HostPattern {
         let (host, port) = match rest.rsplit_once(':') {
             // An IPv6 address without a port ends in its bracket.
             Some((host, port)) if !port.ends_with(']') => {
-                let port = port.parse().map_err(|_| format!("{port:?} is no port up to 65535"))?;
+                let port = port
+                    .parse()
+                    .map_err(|_| format!("{port:?} is no port up to 65535"))?;
                 (host, Some(port))
             }
             _ => (rest, None),
         };
         let bracketed = host.starts_with('[') && host.ends_with(']');
-        if host.is_empty() || (!bracketed && !host.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c))) {
-            return Err(format!("{text:?} is no host like example.com, *.example.com or example.com:8443"));
+        if host.is_empty()
+            || (!bracketed
+                && !host
+                    .chars()
+                    .all(|c| c.is_ascii_alphanumeric() || "-._".contains(c)))
+        {
+            return Err(format!(
+                "{text:?} is no host like example.com, *.example.com or example.com:8443"
+            ));
         }
         Ok(Self {
             host: host.to_ascii_lowercase(),
@@ -77,7 +86,8 @@ impl HostPattern {
         // A name may end with the dot of the root.
         let host = host.strip_suffix('.').unwrap_or(&host);
         let named = if self.below {
-            host.strip_suffix(self.host.as_str()).is_some_and(|rest| rest.ends_with('.'))
+            host.strip_suffix(self.host.as_str())
+                .is_some_and(|rest| rest.ends_with('.'))
         } else {
             host == self.host
         };
@@ -118,7 +128,9 @@ impl UrlPolicy {
             IpAddr::V4(_) => address,
         };
         let link_local = match address {
-            IpAddr::V4(address) => address.is_link_local() || address.is_multicast() || address.is_broadcast(),
+            IpAddr::V4(address) => {
+                address.is_link_local() || address.is_multicast() || address.is_broadcast()
+            }
             IpAddr::V6(address) => address.is_unicast_link_local() || address.is_multicast(),
         };
         if link_local || METADATA.contains(&address) {
@@ -140,7 +152,9 @@ mod tests {
             schemes: schemes.to_vec(),
             hosts: hosts.iter().map(|host| host.parse().unwrap()).collect(),
         };
-        policy.admit(&RemoteUrl::parse(url, FileUrls::Refused).unwrap()).is_ok()
+        policy
+            .admit(&RemoteUrl::parse(url, FileUrls::Refused).unwrap())
+            .is_ok()
     }
 
     #[test]
@@ -191,7 +205,12 @@ mod tests {
         ] {
             assert!(!admitted(&[], &[], url), "{url}");
         }
-        for url in ["http://10.96.12.7/a", "http://127.0.0.1:3000/a", "http://[fd12::1]/a", "https://140.82.112.3/a"] {
+        for url in [
+            "http://10.96.12.7/a",
+            "http://127.0.0.1:3000/a",
+            "http://[fd12::1]/a",
+            "https://140.82.112.3/a",
+        ] {
             assert!(admitted(&[], &[], url), "{url}");
         }
     }

@@ -8,13 +8,10 @@ use kube::{
     Api, Client, ResourceExt as _,
     api::{Patch, PatchParams},
     core::Resource as _,
-    runtime::{
-        controller::{self, Action, Controller},
-        watcher,
-    },
+    runtime::controller::{self, Action},
 };
 use plumbline_common::{backoff, duration, shutdown::Stopping};
-use tokio::sync::watch;
+use tokio::sync::watch::Receiver as Watched;
 use zeroize::Zeroizing;
 
 use super::{
@@ -24,7 +21,7 @@ use super::{
 };
 use crate::{
     api::{REQUESTED_AT, Receiver, ReceiverResource, ReceiverSpec},
-    cluster::fields::MANAGER,
+    cluster::{fields::MANAGER, watch},
     context::CrossNamespace,
     status::patch,
 };
@@ -45,7 +42,7 @@ pub(super) struct Context {
     /// Whether Receivers may name resources of other namespaces.
     pub(super) cross_namespace: CrossNamespace,
     /// Whether this replica leads.
-    pub(super) leading: watch::Receiver<bool>,
+    pub(super) leading: Watched<bool>,
     /// Spread of the intervals in percent.
     pub(super) jitter: u8,
 }
@@ -66,16 +63,12 @@ pub(super) enum Error {
 
 /// Runs until the process stops.
 pub(super) async fn run(api: Api<Receiver>, selector: &str, context: Arc<Context>, stopping: Stopping) {
-    let mut config = watcher::Config::default();
-    if !selector.is_empty() {
-        config = config.labels(selector);
-    }
     let leads = futures::stream::unfold(context.leading.clone(), async |mut leading| {
         leading.changed().await.ok()?;
         Some(((), leading))
     });
     let hooks = Arc::clone(&context.hooks);
-    Controller::new(api, config)
+    watch::controller(api, selector)
         .with_config(controller::Config::default().concurrency(2))
         .graceful_shutdown_on(stopping.wait())
         .reconcile_all_on(leads)

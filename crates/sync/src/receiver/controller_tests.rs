@@ -2,7 +2,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
-fn checked(kind: &str, resource: Value, cross: CrossNamespace) -> Result<(Proof, Vec<Target>), Refusal> {
+fn checked(kind: &str, resource: &Value, cross: CrossNamespace) -> Result<(Proof, Vec<Target>), Refusal> {
     let spec = json!({ "type": kind, "resources": [resource], "secretRef": { "name": "token" } });
     check(&serde_json::from_value(spec).unwrap(), "apps", cross)
 }
@@ -10,7 +10,7 @@ fn checked(kind: &str, resource: Value, cross: CrossNamespace) -> Result<(Proof,
 #[test]
 fn what_is_served_is_taken_apart() {
     let named = json!({ "kind": "GitRepository", "name": "app" });
-    let (proof, targets) = checked("github", named, CrossNamespace::Refused).unwrap();
+    let (proof, targets) = checked("github", &named, CrossNamespace::Refused).unwrap();
     assert_eq!(proof, Proof::GitHub);
     let app = Target {
         kind: Kind::GitRepository,
@@ -22,12 +22,12 @@ fn what_is_served_is_taken_apart() {
         "apiVersion": "kustomize.toolkit.fluxcd.io/v1", "kind": "Kustomization", "name": "*", "namespace": "other",
         "matchLabels": { "team": "a" },
     });
-    let (_, targets) = checked("generic", labelled.clone(), CrossNamespace::Allowed).unwrap();
+    let (_, targets) = checked("generic", &labelled, CrossNamespace::Allowed).unwrap();
     assert_eq!(
         targets[0].select,
         Select::Labels([("team".into(), "a".into())].into())
     );
-    let refusal = checked("generic", labelled, CrossNamespace::Refused).unwrap_err();
+    let refusal = checked("generic", &labelled, CrossNamespace::Refused).unwrap_err();
     assert_eq!((refusal.reason, refusal.until), ("AccessDenied", Until::Changed));
 }
 
@@ -50,7 +50,7 @@ fn what_is_not_served_is_said() {
             "InvalidField",
         ),
     ] {
-        let refusal = checked(kind, resource, CrossNamespace::Refused).unwrap_err();
+        let refusal = checked(kind, &resource, CrossNamespace::Refused).unwrap_err();
         assert_eq!(refusal.reason, reason, "{refusal:?}");
     }
     let filtered = json!({

@@ -21,7 +21,9 @@ fn proven(proof: Proof, headers: &[(&'static str, String)], body: &[u8]) -> bool
 
 fn hex(algorithm: Algorithm, body: &[u8]) -> String {
     let tag = hmac::sign(&hmac::Key::new(algorithm, TOKEN), body);
-    tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    tag.as_ref()
+        .iter()
+        .fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
 }
 
 #[test]

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use aws_lc_rs::hmac;
 use kube::{
     Api,
-    api::{Patch, PatchParams, PostParams},
+    api::{DeleteParams, Patch, PatchParams, PostParams},
 };
 use plumbline_sync::api::Receiver;
 use plumbline_testkit::wait_for;
@@ -56,7 +56,7 @@ async fn receiver(bench: &Bench, name: &str, spec: Value) -> anyhow::Result<()> 
     Ok(())
 }
 
-async fn token(bench: &Bench, token: &str) -> anyhow::Result<()> {
+fn token(bench: &Bench, token: &str) -> anyhow::Result<()> {
     let object = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "token" }, "stringData": { "token": token } });
     bench
         .world
@@ -85,7 +85,10 @@ async fn until(bench: &Bench, name: &str, value: &str) -> anyhow::Result<(String
 
 fn signed(token: &str, body: &[u8]) -> String {
     let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, token.as_bytes()), body);
-    let hex: String = tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = tag
+        .as_ref()
+        .iter()
+        .fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
     format!("sha256={hex}")
 }
 
@@ -97,7 +100,7 @@ async fn post(port: u16, path: &str, headers: &[(&str, &str)], body: &[u8]) -> a
         body.len()
     );
     for (name, value) in headers {
-        head.push_str(&format!("{name}: {value}\r\n"));
+        head.extend([name, ": ", value, "\r\n"]);
     }
     stream.write_all(format!("{head}\r\n").as_bytes()).await?;
     // A server that refuses need not read everything.
@@ -136,7 +139,7 @@ async fn a_push_is_applied_when_the_git_server_calls() -> anyhow::Result<()> {
     bench.write_config_map("a", "1")?;
     let first = bench.commit()?;
     bench.app().await?;
-    token(&bench, TOKEN).await?;
+    token(&bench, TOKEN)?;
     receiver(&bench, "push", json!({ "events": ["ping", "push"] })).await?;
     let (_syncer, port, metrics) = serving(&bench, &[])?;
     bench.applied(&first).await?;
@@ -198,7 +201,7 @@ async fn who_does_not_know_the_token_learns_and_does_nothing() -> anyhow::Result
     bench.write_config_map("a", "1")?;
     let first = bench.commit()?;
     bench.app().await?;
-    token(&bench, TOKEN).await?;
+    token(&bench, TOKEN)?;
     receiver(&bench, "push", json!({})).await?;
     receiver(&bench, "off", json!({ "suspend": true })).await?;
     let (mut syncer, port, _) = serving(&bench, &[])?;
@@ -309,7 +312,7 @@ async fn receivers_that_cannot_be_served_say_why_and_follow_their_secret() -> an
         "{message}"
     );
 
-    token(&bench, "one").await?;
+    token(&bench, "one")?;
     let (_, path) = until(&bench, "generic", "True").await?;
     let labels = json!({ "metadata": { "labels": { "team": "a" } } });
     bench
@@ -333,7 +336,7 @@ async fn receivers_that_cannot_be_served_say_why_and_follow_their_secret() -> an
     .await?;
 
     // Another token is another path, and the old one is nobody's.
-    token(&bench, "two").await?;
+    token(&bench, "two")?;
     let moved = wait_for("another path", LIMIT, async || {
         let found = receivers(&bench)
             .get("generic")
@@ -349,5 +352,16 @@ async fn receivers_that_cannot_be_served_say_why_and_follow_their_secret() -> an
     .await?;
     assert_eq!(post(port, &path, &[], b"").await?.0, 404);
     assert_eq!(post(port, &moved, &[], b"").await?.0, 200);
+
+    receivers(&bench)
+        .delete("generic", &DeleteParams::default())
+        .await?;
+    wait_for("the path to be nobody's", LIMIT, async || {
+        match post(port, &moved, &[], b"").await {
+            Ok((404, _)) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await?;
     Ok(())
 }
