@@ -18,9 +18,10 @@ use crate::{
     atomic,
     bodies::Bodies,
     cluster::{
-        fields,
+        fields::{self, Writer},
         kinds::Kind,
         live::{Live, Need, Owner},
+        paths,
         requests::{self, RequestError, Written},
         watch::Watches,
     },
@@ -82,8 +83,8 @@ pub enum Change {
     Configured,
     /// It was there before and is ours now.
     Adopted,
-    /// Drift was corrected; the likely cause.
-    Corrected(Option<(String, String)>),
+    /// Drift was corrected.
+    Corrected(Box<Correction>),
     /// It was deleted behind our back and made again.
     Recreated,
     /// An immutable field changed: it was deleted and made anew, because that was asked for. What the API server had said.
@@ -92,6 +93,15 @@ pub enum Change {
     Unchanged,
     /// An earlier process applied it, and it shows that nothing happened since: no request was made.
     Resumed,
+}
+
+/// What was put right.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Correction {
+    /// Who had changed it, most likely.
+    pub writer: Option<Writer>,
+    /// The fields that are ours again.
+    pub fields: Vec<String>,
 }
 
 /// What was done.
@@ -370,9 +380,14 @@ async fn write(
             Change::Recreated
         }
         _ if written.created => Change::Created,
-        Need::Drifted(writer) => {
+        Need::Drifted(drift) => {
             tools.live.corrected(id, now);
-            Change::Corrected(writer.clone())
+            let entries = written.metadata.managed_fields.as_deref().unwrap_or_default();
+            let ours = fields::our_fields(entries);
+            Change::Corrected(Box::new(Correction {
+                writer: drift.writer.clone(),
+                fields: ours.map_or_else(Vec::new, |ours| paths::lost(ours, &drift.left)),
+            }))
         }
         _ if version_moved => Change::Configured,
         _ => Change::Unchanged,

@@ -5,6 +5,11 @@ use std::{path::PathBuf, time::Duration};
 use clap::{ArgAction, Args, ValueEnum};
 use plumbline_common::{duration, telemetry};
 
+use crate::{
+    git::{HostPattern, Scheme},
+    source::Rewinds,
+};
+
 /// Flags of the controller.
 #[derive(Args, Clone, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the contract")]
@@ -64,6 +69,17 @@ pub struct ControllerArgs {
         hide_short_help = true
     )]
     pub inventory_status_limit: usize,
+    /// Hosts that repositories, their submodules and redirects may be on: example.com, *.example.com, example.com:8443; all if
+    /// not given. Link-local addresses, and those where clouds keep a machine's credentials, are always refused
+    #[arg(long, value_name = "HOST", value_delimiter = ',')]
+    pub allowed_git_hosts: Vec<HostPattern>,
+    /// Schemes that they may have: https, ssh, http; all if not given
+    #[arg(long, value_name = "SCHEME", value_delimiter = ',', value_parser = parse_scheme)]
+    pub allowed_git_schemes: Vec<Scheme>,
+    /// What becomes of a branch that does not continue what was fetched before (after a forced push, for example): held
+    /// until it is confirmed by an annotation, or followed
+    #[arg(long, default_value = "hold")]
+    pub branch_rewind: Rewinds,
     /// Follow file:// URLs: for development, they read any repository this process can read
     #[arg(long)]
     pub allow_file_urls: bool,
@@ -73,6 +89,9 @@ pub struct ControllerArgs {
     /// Address of /healthz, /livez and /readyz; 0 turns it off
     #[arg(long, default_value = ":9440", value_name = "ADDRESS")]
     pub health_addr: String,
+    /// Address that Git servers call when something was pushed (Receivers), :9292 as in Flux for example; 0 serves none
+    #[arg(long, alias = "receiverAddr", default_value = "0", value_name = "ADDRESS")]
+    pub receiver_addr: String,
     /// Let one of several replicas work at a time
     #[arg(long, default_value_t = false, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub enable_leader_election: bool,
@@ -131,6 +150,13 @@ struct AcceptedArgs {
     /// No effect: no artifacts are served
     #[arg(long, hide_short_help = true)]
     storage_adv_addr: Option<String>,
+}
+
+fn parse_scheme(text: &str) -> Result<Scheme, String> {
+    [Scheme::Https, Scheme::Ssh, Scheme::Http]
+        .into_iter()
+        .find(|scheme| scheme.name() == text)
+        .ok_or_else(|| format!("{text:?} is none of https, ssh and http"))
 }
 
 fn parse_duration(text: &str) -> Result<Duration, duration::DurationError> {

@@ -28,7 +28,7 @@ use crate::{
         watch::Watches,
     },
     controller::source_key,
-    depends,
+    depends, drift,
     gather::LoadError,
     inventory::{self, Recorded},
     manifest::{ContentDigest, Desired, ParseCache},
@@ -137,6 +137,8 @@ pub struct Memory {
     pub signature: Option<depends::Signature>,
     /// The health of its objects.
     pub waiting: Option<wait::Waiting>,
+    /// Objects that differ from Git and are left so.
+    pub left: BTreeMap<ObjectId, drift::Left>,
     /// Its objects are gone and so is our finalizer: there is nothing to remember.
     pub finished: bool,
     /// When the API server's kinds were last asked for because some were unknown.
@@ -442,6 +444,13 @@ impl Context {
             annotations.insert(
                 "kustomize.toolkit.fluxcd.io/revision".to_owned(),
                 revision.to_owned(),
+            );
+        }
+        if reason == "ReconciliationSucceeded" {
+            // Flux's mark for those who tell Git hosts of it.
+            annotations.insert(
+                "kustomize.toolkit.fluxcd.io/commit_status".to_owned(),
+                "update".to_owned(),
             );
         }
         let regarding = object.object_ref(&());

@@ -15,16 +15,22 @@ use kube::{
         watcher,
     },
 };
-use plumbline_common::{duration, shutdown::Stopping};
+use plumbline_common::{conditions, duration, events, shutdown::Stopping};
 
 use crate::{
     api::{FINALIZER, Kustomization, KustomizationSpec, REQUESTED_AT},
     cluster::live::Owner,
-    context::{Context, Error},
-    depends, reconcile,
+    context::{Context, Error, Memory},
+    depends,
+    metrics::Ending,
+    reconcile,
     report::About,
     source::SourceKey,
+    suspend::Suspension,
 };
+
+/// The kind, as metrics name it.
+const KIND: &str = "Kustomization";
 
 /// The Kustomizations that use a source.
 pub fn users_of(store: &Store<Kustomization>, key: &SourceKey) -> Vec<ObjectRef<Kustomization>> {
@@ -137,17 +143,70 @@ async fn reconcile_one(object: Arc<Kustomization>, context: Arc<Context>) -> Res
     };
     let result = if object.metadata.deletion_timestamp.is_some() {
         step.finalize(&mut memory).await
-    } else if object.spec.suspend == Some(true) {
-        Ok(Action::await_change())
     } else {
-        step.reconcile(&mut memory).await
+        match suspended(&step, &mut memory).await {
+            Ok(Some(waits)) => Ok(waits),
+            Ok(None) => step.reconcile(&mut memory).await,
+            Err(error) => Err(error),
+        }
     };
-    memory.requested = requested;
+    memory.requested.clone_from(&requested);
+    measure(&step, &memory, &result);
     if !memory.finished {
         // What was done is remembered also when a later step failed.
         context.remember(&owner, memory);
     }
     result
+}
+
+/// What to do while it is suspended; `None` when it is not. Either is said in a condition.
+async fn suspended(step: &reconcile::Step<'_>, memory: &mut Memory) -> Result<Option<Action>, Error> {
+    let (object, about) = (step.object, step.about);
+    let suspension = Suspension::of(object.spec.suspend, &object.metadata, about.now);
+    let old = step.status(memory);
+    let mut new = old.clone();
+    suspension.mark(&mut new.conditions, about.generation, about.now);
+    if new.conditions != old.conditions {
+        if let Some((reason, message)) = suspension.news(&old.conditions) {
+            step.context
+                .tell(object, events::Kind::Normal, reason, message, "");
+        }
+        step.context.write_status(step.owner, memory, &old, new).await?;
+    }
+    let (name, namespace) = (step.owner.name.as_str(), step.owner.namespace.as_str());
+    match suspension {
+        Suspension::Active { look, .. } => {
+            step.context.metrics.suspended(KIND, name, namespace);
+            Ok(Some(look.map_or_else(Action::await_change, Action::requeue)))
+        }
+        Suspension::None | Suspension::Ended { .. } => {
+            step.context.metrics.resumed(KIND, name, namespace);
+            Ok(None)
+        }
+    }
+}
+
+fn measure(step: &reconcile::Step<'_>, memory: &Memory, result: &Result<Action, Error>) {
+    let (metrics, took) = (&step.context.metrics, step.begun.elapsed());
+    let (name, namespace) = (step.owner.name.as_str(), step.owner.namespace.as_str());
+    let ending = match result {
+        Err(_) => Ending::Error,
+        Ok(action) if *action == Action::await_change() => Ending::Done,
+        Ok(_) => Ending::Again,
+    };
+    metrics.reconciled("kustomization", ending, took);
+    if memory.finished {
+        return;
+    }
+    metrics.observe(KIND, name, namespace, took);
+    if let Some(status) = &memory.status {
+        metrics.ready(
+            KIND,
+            name,
+            namespace,
+            conditions::is_true(&status.conditions, "Ready"),
+        );
+    }
 }
 
 /// Whether our finalizer is on the object.

@@ -136,7 +136,7 @@ pub fn decide(seen: &Observed<'_>) -> Plan {
                         .insert(candidate.id.clone(), Arc::clone(&candidate.version));
                 }
             }
-            Need::Nothing | Need::Flapping(_) | Need::Failed(..) => {}
+            Need::Nothing | Need::Left | Need::Flapping(_) | Need::Failed(..) => {}
         }
     }
     plan.write_ahead = ahead;

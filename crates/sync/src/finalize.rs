@@ -34,7 +34,7 @@ impl Step<'_> {
         }
         let old = self.status(memory);
         let delete = match spec.deletion_policy.as_deref() {
-            _ if spec.suspend == Some(true) => false,
+            _ if self.is_suspended() => false,
             Some("Orphan") => false,
             Some("Delete" | "WaitForTermination") => true,
             _ => spec.prune,

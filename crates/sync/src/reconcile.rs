@@ -23,6 +23,7 @@ use crate::{
     controller,
     decide::{Held, Plan},
     depends::{self, Unmet},
+    drift,
     health,
     ignored::Rules,
     inventory::Inventory,
@@ -35,6 +36,7 @@ use crate::{
     report::{self, About},
     shards,
     source::{Artifact, SourceKey},
+    suspend::Suspension,
     wait::{self, Standing},
 };
 
@@ -131,6 +133,11 @@ impl Step<'_> {
         self.context.wake_all(waited);
     }
 
+    /// Whether it is suspended now.
+    pub(crate) fn is_suspended(&self) -> bool {
+        Suspension::of(self.object.spec.suspend, &self.object.metadata, self.about.now).is_active()
+    }
+
     /// The status as it is, which is newer than what the watch shows where we wrote it.
     pub(crate) fn status(&self, memory: &Memory) -> KustomizationStatus {
         memory
@@ -182,6 +189,9 @@ impl Step<'_> {
         let checks = health::Checks::parse(&spec.health_check_exprs).map(drop);
         if let Err(message) = checks.and_then(|()| depends::check(self.object)) {
             return Some(("InvalidCELExpression", message));
+        }
+        if let Err(message) = drift::Mode::of(self.object.annotations()) {
+            return Some(("InvalidField", message));
         }
         let (namespace, name) = self.source_key();
         if namespace != self.owner.namespace
@@ -381,12 +391,25 @@ impl Step<'_> {
         };
         let Planned {
             overlay,
-            seen,
+            mut seen,
             mut recorded,
             inventory,
             mut plan,
             heirs,
         } = planned;
+        let left = {
+            let found = drift::Found {
+                desired,
+                overlay: &overlay,
+                artifact,
+                inventory: &inventory,
+                is_old_revision: old.last_applied_revision.as_deref() == Some(&artifact.revision)
+                    && old.observed_generation == Some(self.about.generation),
+            };
+            self.leave_drift(memory, &mut seen, &found).await?
+        };
+        plan.apply
+            .retain(|(_, index)| !matches!(seen.candidates[*index].need, Need::Left | Need::Nothing));
         let moving = self.moving(&mut plan, &seen);
         if let Some(left) = self.moment(memory, moving.is_some()) {
             memory.inventory = Some(recorded);
@@ -457,20 +480,13 @@ impl Step<'_> {
             contested: [seen.contested.clone(), context.wishes.contested(owner)].concat(),
             ..result
         };
-        let new = report::finished(&old, &result, self.about);
+        let mut new = report::finished(&old, &result, self.about);
+        drift::mark(&mut new.conditions, &left, self.about);
         self.tell(&old, &new, &outcome, &removals, &artifact.revision);
         self.write_recorded(memory, (&before, &recorded), &old, new)
             .await?;
         memory.inventory = Some(recorded);
         self.call(&heirs);
-        if !outcome.is_nothing() || !removals.is_empty() {
-            context.metrics.observe(
-                "Kustomization",
-                &owner.name,
-                &owner.namespace,
-                self.begun.elapsed(),
-            );
-        }
         let mut next = self.next(&seen, &outcome);
         if desired.build_failed {
             next = next.min(controller::retry_interval(spec));

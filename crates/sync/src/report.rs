@@ -428,10 +428,16 @@ pub fn corrections(applied: &BTreeMap<ObjectId, Change>) -> Option<String> {
         .iter()
         .filter_map(|(id, change)| match change {
             Change::Recreated => Some(format!("{id} was deleted and is there again")),
-            Change::Corrected(Some((manager, operation))) => Some(format!(
-                "{id} is as in Git again; last changed by {manager} ({operation})"
-            )),
-            Change::Corrected(None) => Some(format!("{id} is as in Git again")),
+            Change::Corrected(correction) => {
+                let mut line = format!("{id} is as in Git again");
+                if !correction.fields.is_empty() {
+                    let _ = write!(line, " in {}", correction.fields.join(", "));
+                }
+                if let Some(writer) = &correction.writer {
+                    let _ = write!(line, "; last changed by {writer}");
+                }
+                Some(line)
+            }
             _ => None,
         })
         .collect();

@@ -18,7 +18,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
 use crate::{
-    api::{GitRepository, Kustomization},
+    api::{GitRepository, Kustomization, Receiver},
     build,
     cluster::{
         kinds::Kinds,
@@ -28,8 +28,9 @@ use crate::{
     config::ControllerArgs,
     context::{Context, CrossNamespace, Settings},
     controller,
-    git::{FileUrls, Mirrors},
+    git::{FileUrls, Mirrors, UrlPolicy},
     metrics::Metrics,
+    receiver,
     source::{self, SourceKey, Sources},
     wishes::Wishes,
 };
@@ -63,9 +64,11 @@ pub async fn run(args: ControllerArgs) -> anyhow::Result<()> {
         http::header::USER_AGENT,
         http::HeaderValue::from_static(user_agent),
     ));
-    let kube = Client::try_from(config.clone())?;
     let mut registry = Registry::default();
     let metrics = Metrics::new(&mut registry);
+    let observer = Arc::new(metrics.clone());
+    let kube =
+        client::connect_observed(&client::ClientOptions::default(), user_agent, Some(observer)).await?;
     let admin = admin::Admin::new(registry);
 
     let mut parts = shutdown::Supervisor::default();
@@ -75,11 +78,26 @@ pub async fn run(args: ControllerArgs) -> anyhow::Result<()> {
             admin::serve(address, admin.router(), parts.stopping()),
         );
     }
+    let (leads, leading) = tokio::sync::watch::channel(false);
+    if let Some(address) = admin::listen_address(&args.receiver_addr)? {
+        let receivers = receiver::Receivers {
+            address,
+            client: kube.clone(),
+            api: scope::<Receiver>(&kube, &args),
+            selector: args.watch_label_selector.clone(),
+            cross_namespace: settings(&args).cross_namespace,
+            jitter: args.interval_jitter_percentage,
+            leading,
+            metrics: metrics.clone(),
+        };
+        parts.spawn("the webhook receiver", receivers.run(parts.stopping()));
+    }
     let controllers = Controllers {
         args,
         config,
         kube,
         metrics,
+        leads,
         stopping: parts.stopping(),
         admin,
     };
@@ -92,6 +110,8 @@ struct Controllers {
     config: kube::Config,
     kube: Client,
     metrics: Metrics,
+    /// Tells the other parts that this replica leads.
+    leads: tokio::sync::watch::Sender<bool>,
     stopping: shutdown::Stopping,
     admin: admin::Admin,
 }
@@ -125,9 +145,11 @@ impl Controllers {
             config,
             kube,
             metrics,
+            leads,
             stopping,
             admin,
         } = self;
+        leads.send_replace(true);
         let mirrors = Mirrors::new(&args.storage_path)
             .with_context(|| format!("--storage-path {} cannot be used", args.storage_path.display()))?;
         let (recorder, events) = Recorder::new(kube.clone(), "plumbline-sync");
@@ -234,6 +256,11 @@ pub(crate) fn parts(
         } else {
             FileUrls::Refused
         },
+        policy: Arc::new(UrlPolicy {
+            schemes: args.allowed_git_schemes.clone(),
+            hosts: args.allowed_git_hosts.clone(),
+        }),
+        rewinds: args.branch_rewind,
         jitter: args.interval_jitter_percentage,
         memory: Mutex::default(),
     });

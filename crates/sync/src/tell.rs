@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use plumbline_common::{conditions, events};
 
-use crate::{act, api::KustomizationStatus, object::ObjectId, prune::Removal, reconcile::Step, report};
+use crate::{
+    act, api::KustomizationStatus, metrics::Drift, object::ObjectId, prune::Removal, reconcile::Step, report,
+};
 
 impl Step<'_> {
     /// Tells what was done, and how it ended.
@@ -34,6 +36,11 @@ impl Step<'_> {
             );
         }
         if let Some(corrections) = report::corrections(&outcome.applied) {
+            let corrected =
+                |change: &&act::Change| matches!(change, act::Change::Corrected(_) | act::Change::Recreated);
+            let count = outcome.applied.values().filter(corrected).count() as u64;
+            let metrics = &self.context.metrics;
+            metrics.drift(&self.owner.name, &self.owner.namespace, Drift::Corrected, count);
             tracing::info!(
                 name = self.owner.name,
                 namespace = self.owner.namespace,

@@ -1,4 +1,4 @@
-//! The custom resources: Flux v2's `GitRepository` and `Kustomization`, field for field, so that existing
+//! The custom resources: Flux v2's `GitRepository`, `Kustomization` and `Receiver`, field for field, so that existing
 //! repositories and the unmodified `flux` command line work. Field semantics: <https://fluxcd.io/flux/components/>.
 //!
 //! Enumerations are strings here: the CRD's schema checks them, and an object that slipped past an older schema
@@ -6,6 +6,7 @@
 
 mod git_repository;
 mod kustomization;
+mod receiver;
 mod schema;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -16,6 +17,7 @@ use serde_json::json;
 
 pub use git_repository::*;
 pub use kustomization::*;
+pub use receiver::*;
 
 /// Asks for a reconciliation now: any new value; `flux reconcile` writes the time.
 pub const REQUESTED_AT: &str = "reconcile.fluxcd.io/requestedAt";
@@ -23,6 +25,22 @@ pub const REQUESTED_AT: &str = "reconcile.fluxcd.io/requestedAt";
 pub const CONFIRM_DELETION: &str = "plumbline.dev/confirm-deletion";
 /// On a Kustomization: whether one bad object leaves the others alone (Isolate, the default) or holds all back (Atomic).
 pub const FAILURE_POLICY: &str = "plumbline.dev/failure-policy";
+/// Prefix of our own annotations.
+pub const OWN_PREFIX: &str = "plumbline.dev/";
+/// On a GitRepository: `allow` follows a branch that is moved back, `hold` holds it.
+pub const REWIND: &str = "plumbline.dev/rewind";
+/// Confirms that a branch is moved back: the revision as the condition prints it.
+pub const CONFIRM_REWIND: &str = "plumbline.dev/confirm-rewind";
+/// On a GitRepository: `range` verifies every commit since the last that was fetched, `tip` only the newest.
+pub const VERIFY: &str = "plumbline.dev/verify";
+/// On a Kustomization: what is done about objects that somebody changed: `Correct`, `Report` or `Ignore`.
+pub const DRIFT: &str = "plumbline.dev/drift";
+/// Why an object is suspended.
+pub const SUSPEND_REASON: &str = "plumbline.dev/suspend-reason";
+/// Who suspended it.
+pub const SUSPEND_BY: &str = "plumbline.dev/suspend-by";
+/// Until when, as in 2026-11-30T08:00:00Z.
+pub const SUSPEND_UNTIL: &str = "plumbline.dev/suspend-until";
 /// On an applied object: it was there before we first applied it, so it is never deleted by us.
 pub const ADOPTED: &str = "plumbline.dev/adopted";
 /// On an applied object: the revision that brought its present content.
@@ -31,12 +49,6 @@ pub const REVISION: &str = "plumbline.dev/revision";
 pub const DIGEST: &str = "plumbline.dev/digest";
 /// What every apply writes about itself: no difference that anybody wants to see.
 pub const OWN_ANNOTATIONS: [&str; 2] = [REVISION, DIGEST];
-/// Why a Kustomization or GitRepository is suspended.
-pub const SUSPEND_REASON: &str = "plumbline.dev/suspend-reason";
-/// Who suspended it.
-pub const SUSPEND_BY: &str = "plumbline.dev/suspend-by";
-/// When the suspension ends (RFC 3339).
-pub const SUSPEND_UNTIL: &str = "plumbline.dev/suspend-until";
 /// Finalizer of Kustomizations, Flux's.
 pub const FINALIZER: &str = "finalizers.fluxcd.io";
 /// Label that names the owning Kustomization on every applied object.
@@ -62,7 +74,7 @@ pub enum UrlSchemes {
 
 /// The CRDs, ready to be applied.
 pub fn crds(schemes: UrlSchemes) -> Vec<CustomResourceDefinition> {
-    let mut all = vec![GitRepository::crd(), Kustomization::crd()];
+    let mut all = vec![GitRepository::crd(), Kustomization::crd(), Receiver::crd()];
     for crd in &mut all {
         schema::complete(crd);
         if schemes == UrlSchemes::WithFile {

@@ -1,9 +1,9 @@
 use super::*;
 
 #[test]
-fn crds_print_as_two_yaml_documents() {
+fn crds_print_as_three_yaml_documents() {
     let yaml = crds_yaml(UrlSchemes::Remote).unwrap();
-    assert_eq!(yaml.matches("\nkind: CustomResourceDefinition\n").count(), 2);
+    assert_eq!(yaml.matches("\nkind: CustomResourceDefinition\n").count(), 3);
     assert!(yaml.contains("pattern: ^(http|https|ssh)://.*$"));
     assert!(!yaml.contains("file)://"));
     assert!(

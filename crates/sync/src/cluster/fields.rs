@@ -2,7 +2,12 @@
 //! owns; when anyone else changes or removes one of them, that field leaves the entry. So a digest of our entry, taken
 //! from the response to our apply, is all that is needed to notice drift.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry};
+use std::fmt;
+
+use k8s_openapi::{
+    apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry},
+    jiff::Timestamp,
+};
 use serde_json::{Map, Value};
 
 use crate::manifest::{ContentDigest, digest};
@@ -95,8 +100,34 @@ fn item_is_covered(owned: &Map<String, Value>, item: &Value) -> bool {
     }
 }
 
-/// Who else last changed the object's main resource, and by which operation: the likely cause of drift.
-pub fn last_other_writer(entries: &[ManagedFieldsEntry]) -> Option<(&str, &str)> {
+/// Who changed an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Writer {
+    /// Field manager.
+    pub manager: String,
+    /// `Update` or `Apply`.
+    pub operation: String,
+    /// When.
+    pub time: Option<Timestamp>,
+}
+
+impl fmt::Display for Writer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({}", self.manager, self.operation)?;
+        match &self.time {
+            Some(time) => write!(f, ", {time})"),
+            None => f.write_str(")"),
+        }
+    }
+}
+
+/// Our Apply entry's fields.
+pub fn our_fields(entries: &[ManagedFieldsEntry]) -> Option<&Value> {
+    Some(&ours(entries)?.fields_v1.as_ref()?.0)
+}
+
+/// Who else last changed the object's main resource: the likely cause of drift.
+pub fn last_other_writer(entries: &[ManagedFieldsEntry]) -> Option<Writer> {
     entries
         .iter()
         .filter(|entry| {
@@ -104,10 +135,11 @@ pub fn last_other_writer(entries: &[ManagedFieldsEntry]) -> Option<(&str, &str)>
         })
         .max_by_key(|entry| entry.time.as_ref().map(|time| time.0))
         .and_then(|entry| {
-            Some((
-                entry.manager.as_deref()?,
-                entry.operation.as_deref().unwrap_or("Update"),
-            ))
+            Some(Writer {
+                manager: entry.manager.clone()?,
+                operation: entry.operation.clone().unwrap_or_else(|| "Update".to_owned()),
+                time: entry.time.as_ref().map(|time| time.0),
+            })
         })
 }
 

@@ -10,7 +10,10 @@ use std::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 
-use super::{fields, resource_version};
+use super::{
+    fields::{self, Writer},
+    resource_version,
+};
 use crate::{
     api::{DIGEST, OWNER_NAME, OWNER_NAMESPACE, REVISION},
     manifest::{ContentDigest, POLICY_PREFIX, parse_digest},
@@ -42,12 +45,30 @@ pub enum Need {
     Changed,
     /// It was deleted behind our back.
     Missing,
-    /// Fields of ours were changed or removed by the named manager and operation.
-    Drifted(Option<(String, String)>),
+    /// Fields of ours were changed or removed.
+    Drifted(Box<Drift>),
+    /// It differs from Git and is left so.
+    Left,
     /// It drifted, but something changes it again and again: it waits until the window is over.
     Flapping(Duration),
     /// Applying this very content failed; it is tried again after this time.
     Failed(Failure, Duration),
+}
+
+/// What somebody did to fields of ours.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Drift {
+    /// Who did, most likely.
+    pub writer: Option<Writer>,
+    /// The fields that are still ours, as `managedFields` has them.
+    pub left: Value,
+}
+
+/// See [`Live::trace`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trace {
+    owned: Option<ContentDigest>,
+    writer: Option<Writer>,
 }
 
 /// Why applying an object failed.
@@ -113,7 +134,8 @@ struct Seen {
     owned: Option<ContentDigest>,
     /// Its labels or annotations say that it is to be left alone.
     frozen: bool,
-    writer: Option<Box<(String, String)>>,
+    /// What was done to it, where that is not what we did.
+    drift: Option<Box<Drift>>,
 }
 
 /// All tracked objects.
@@ -320,6 +342,53 @@ impl Live {
         }
     }
 
+    /// The object is as Git has it although we did not apply it just so: what it is now is what is to stay.
+    pub fn accept(&self, id: &ObjectId, content: ContentDigest, now: Instant) {
+        let mut all = self.lock();
+        let Some(tracked) = all.objects.get_mut(id) else {
+            return;
+        };
+        if let Some(seen) = tracked.seen.as_ref().filter(|seen| seen.present) {
+            tracked.applied = Some(Applied {
+                content,
+                resource_version: seen.resource_version,
+                owned: seen.owned,
+                at: now,
+            });
+        }
+    }
+
+    /// The object is not as Git has it, and is to stay so for now: whatever is done to it from now on is noticed.
+    pub fn mistrust(&self, id: &ObjectId, content: ContentDigest, now: Instant) {
+        if let Some(tracked) = self.lock().objects.get_mut(id)
+            && tracked.applied.is_none()
+        {
+            tracked.applied = Some(Applied {
+                content,
+                resource_version: 0,
+                // No digest of anything: it contradicts all that is seen.
+                owned: Some(ContentDigest::default()),
+                at: now,
+            });
+        }
+    }
+
+    /// By what an object can be told to be as it was when it was looked at, without its status; `None` when it is gone.
+    pub fn trace(&self, id: &ObjectId) -> Option<Trace> {
+        let all = self.lock();
+        let seen = all.objects.get(id)?.seen.as_ref().filter(|seen| seen.present)?;
+        Some(Trace {
+            owned: seen.owned,
+            writer: seen.drift.as_ref().and_then(|drift| drift.writer.clone()),
+        })
+    }
+
+    /// Who else last wrote the object, as far as a watch showed something that is not ours.
+    pub fn writer(&self, id: &ObjectId) -> Option<Writer> {
+        let all = self.lock();
+        all.objects.get(id)?.seen.as_ref()?.drift.as_ref()?.writer.clone()
+    }
+
     /// Counts a correction of drift, for [`Need::Flapping`].
     pub fn corrected(&self, id: &ObjectId, now: Instant) {
         if let Some(tracked) = self.lock().objects.get_mut(id) {
@@ -403,12 +472,12 @@ impl Live {
             present: present == Presence::Present,
             owned,
             frozen,
-            writer: if contradicts_nothing {
-                None
-            } else {
-                fields::last_other_writer(entries)
-                    .map(|(manager, operation)| Box::new((manager.into(), operation.into())))
-            },
+            drift: (!contradicts_nothing).then(|| {
+                Box::new(Drift {
+                    writer: fields::last_other_writer(entries),
+                    left: fields::our_fields(entries).cloned().unwrap_or_default(),
+                })
+            }),
         });
         if tracked.applied.is_none() && present == Presence::Gone {
             return all.objects.remove(id).and(None);
@@ -437,7 +506,7 @@ impl Live {
                     present: false,
                     owned: None,
                     frozen: false,
-                    writer: None,
+                    drift: None,
                 });
                 owners.extend(tracked.owner.clone());
             }
@@ -499,7 +568,7 @@ impl Tracked {
             return Need::Flapping(left);
         }
         match &self.seen {
-            Some(seen) if seen.present => Need::Drifted(seen.writer.as_deref().cloned()),
+            Some(seen) if seen.present => Need::Drifted(seen.drift.clone().unwrap_or_default()),
             _ => Need::Missing,
         }
     }

@@ -75,8 +75,12 @@ fn losing_a_field_is_drift_and_gaining_a_foreign_one_is_not() {
         live.seen(&id(), &lost, Presence::Present),
         Some(Arc::new(owner_of_all()))
     );
-    let writer = Some(("kubectl-edit".to_owned(), "Update".to_owned()));
-    assert_eq!(live.need(&id(), &GIT, Instant::now()), Need::Drifted(writer));
+    let Need::Drifted(drift) = live.need(&id(), &GIT, Instant::now()) else {
+        panic!("it drifted");
+    };
+    let writer = drift.writer.unwrap();
+    assert_eq!((&*writer.manager, &*writer.operation), ("kubectl-edit", "Update"));
+    assert_eq!(drift.left, json!({}));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 pub mod fields;
 pub mod kinds;
 pub mod live;
+pub mod paths;
 pub mod requests;
 pub mod watch;
 

@@ -14,6 +14,8 @@ use kube::{
     api::{DynamicObject, PartialObjectMeta},
     runtime::{
         WatchStreamExt as _,
+        controller::Controller,
+        reflector,
         watcher::{self, Event},
     },
 };
@@ -194,6 +196,21 @@ async fn follow(
             Err(error) => tracing::debug!(%error, kind = name, "a watch is interrupted and will go on"),
         }
     }
+}
+
+/// A controller of the objects with these labels. Unlike the usual one it also hears of those that go without a finalizer: as
+/// `ObjectNotFound`, at once.
+pub fn controller<K>(api: Api<K>, selector: &str) -> Controller<K>
+where
+    K: kube::Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    let mut config = watcher::Config::default();
+    if !selector.is_empty() {
+        config = config.labels(selector);
+    }
+    let (store, writer) = reflector::store();
+    let touched = watcher::watcher(api, config).reflect(writer).touched_objects();
+    Controller::for_stream(touched, store)
 }
 
 /// Calls `changed` with namespace and name whenever an object with these labels comes, changes or goes after the first list.

@@ -200,6 +200,38 @@ impl GitError {
         )
     }
 
+    /// The same once more, for others who ask the same server for the same; `None` for what has another cause.
+    pub(super) fn again(&self) -> Option<Self> {
+        let text = |text: &String| text.clone();
+        Some(match self {
+            Self::Unreachable { url, reason } => Self::Unreachable {
+                url: text(url),
+                reason: text(reason),
+            },
+            Self::Timeout { url, timeout } => Self::Timeout {
+                url: text(url),
+                timeout: *timeout,
+            },
+            Self::Authentication { url, reason } => Self::Authentication {
+                url: text(url),
+                reason: text(reason),
+            },
+            Self::HostIdentity { url, reason } => Self::HostIdentity {
+                url: text(url),
+                reason: text(reason),
+            },
+            Self::NotFound { url, reason } => Self::NotFound {
+                url: text(url),
+                reason: text(reason),
+            },
+            Self::Protocol { url, reason } => Self::Protocol {
+                url: text(url),
+                reason: text(reason),
+            },
+            _ => return None,
+        })
+    }
+
     pub(super) fn storage(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Storage { action, path, source }

@@ -12,7 +12,7 @@ use gix_utils::progress::{Discard, DynNestedProgress};
 
 use super::{
     CommitId, GitError, Resolved,
-    generation::{Generation, OBJECT_LIMIT},
+    generation::{Generation, Handle, OBJECT_LIMIT},
     transport::{Answer, Session, agent, chain},
 };
 
@@ -32,29 +32,75 @@ pub(super) fn object_format(session: &Session) -> Result<Kind, GitError> {
     })
 }
 
-/// Receives `commit` and all it holds.
+/// What is to be received.
+pub(super) enum Wanted<'a> {
+    /// One commit and all it holds, and the tag that led to it.
+    Files(&'a Resolved),
+    /// The commits that `new` has and `old` has not.
+    History {
+        old: CommitId,
+        new: CommitId,
+        /// A reader of a place that has the old commit's files, which a server that sends files takes for granted.
+        known: Box<Handle>,
+    },
+}
+
+impl Wanted<'_> {
+    const fn commit(&self) -> CommitId {
+        match self {
+            Self::Files(resolved) => resolved.commit,
+            Self::History { new, .. } => *new,
+        }
+    }
+
+    fn negotiation(&self, generation: &Generation, can_filter: bool) -> OneRound {
+        let (tag, haves, filter) = match self {
+            Self::Files(resolved) => (
+                resolved.tag.map(|tag| tag.0),
+                generation.tips(),
+                format!("blob:limit={BLOB_FILTER}"),
+            ),
+            Self::History { old, .. } => (None, vec![*old], "tree:0".to_owned()),
+        };
+        OneRound {
+            want: [Some(self.commit().0), tag],
+            haves,
+            filter: can_filter.then_some(filter),
+        }
+    }
+}
+
+/// Receives what is wanted into a generation.
 pub(super) fn fetch_into(
     generation: &Generation,
     mut session: Session,
-    resolved: &Resolved,
+    wanted: &Wanted<'_>,
 ) -> Result<(), GitError> {
-    let commit = resolved.commit;
+    let commit = wanted.commit();
     let url = session.guard.url().to_string();
-    generation.prune_shallow()?;
-    let filter = session.can_filter();
-    if filter {
-        generation.set_filtered()?;
-    }
-    session.guard.expect(Answer::Objects);
-    let mut negotiate = OneRound {
-        want: [Some(commit.0), resolved.tag.map(|tag| tag.0)],
-        haves: generation.tips(),
-        filter,
+    let can_filter = session.can_filter();
+    let mut negotiate = wanted.negotiation(generation, can_filter);
+    let depth = match wanted {
+        Wanted::Files(_) => {
+            generation.prune_shallow()?;
+            if can_filter {
+                generation.set_filtered()?;
+            }
+            session.guard.expect(Answer::Objects);
+            Shallow::DepthAtRemote(NonZeroU32::MIN)
+        }
+        Wanted::History { .. } => {
+            session.guard.expect(Answer::History);
+            Shallow::NoChange
+        }
     };
-    let depth_one = Shallow::DepthAtRemote(NonZeroU32::MIN);
+    let known = match wanted {
+        Wanted::Files(_) => generation.handle(),
+        Wanted::History { known, .. } => Handle::clone(known),
+    };
     let options = Options {
         shallow_file: generation.shallow_file(),
-        shallow: &depth_one,
+        shallow: &depth,
         tags: Tags::None,
         reject_shallow_remote: false,
     };
@@ -66,7 +112,7 @@ pub(super) fn fetch_into(
         trace_packetlines: false,
     };
     let store = |pack: &mut dyn BufRead, progress: &mut dyn DynNestedProgress, interrupt: &AtomicBool| {
-        write_pack(generation, pack, progress, interrupt).map(|()| true)
+        write_pack(generation, &known, pack, progress, interrupt).map(|()| true)
     };
     let outcome = gix_protocol::fetch(
         &mut negotiate,
@@ -87,12 +133,16 @@ pub(super) fn fetch_into(
         return Err(session.fail(&error));
     }
     drop(session);
+    let Wanted::Files(_) = wanted else {
+        return Ok(());
+    };
     verify(generation, commit).map_err(|reason| GitError::Protocol { url, reason })?;
     generation.add_tip(commit)
 }
 
 fn write_pack(
     generation: &Generation,
+    known: &Handle,
     pack: &mut dyn BufRead,
     progress: &mut dyn DynNestedProgress,
     interrupt: &AtomicBool,
@@ -107,7 +157,7 @@ fn write_pack(
         Some(&generation.pack_directory()),
         progress,
         interrupt,
-        Some(generation.handle()),
+        Some(known.clone()),
         generation.kind,
         options,
     )?;
@@ -142,7 +192,7 @@ fn verify(generation: &Generation, commit: CommitId) -> Result<(), String> {
 struct OneRound {
     want: [Option<ObjectId>; 2],
     haves: Vec<CommitId>,
-    filter: bool,
+    filter: Option<String>,
 }
 
 impl Negotiate for OneRound {
@@ -153,8 +203,8 @@ impl Negotiate for OneRound {
     }
 
     fn add_wants(&mut self, arguments: &mut Arguments, _known: &[bool]) -> bool {
-        if self.filter {
-            arguments.filter(&format!("blob:limit={BLOB_FILTER}"));
+        if let Some(filter) = &self.filter {
+            arguments.filter(filter);
         }
         for want in self.want.iter().flatten() {
             arguments.want(want);

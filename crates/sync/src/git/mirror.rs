@@ -13,15 +13,19 @@ use std::{
 };
 
 use super::{
-    CommitId, GitError, Reference, Remote, Resolved, Signed, Snapshot, Tag, TagId,
-    fetch::{fetch_into, object_format},
+    CommitId, GitError, Polled, Reference, Remote, Resolved, Signed, Snapshot, Tag, TagId,
+    fetch::{Wanted, fetch_into, object_format},
     generation::{Generation, PACKS, remove},
+    listed::Listings,
+    reference::ListedRef,
     signed,
     transport::{Guard, Session},
 };
 
 /// Name of the file that is locked while a process uses the directory.
 const LOCK: &str = "lock";
+/// How directories begin that nobody needs after a crash.
+const SCRATCH: &str = "scratch-";
 /// So long a process waits for another one to end.
 const OTHER_PROCESS: Duration = Duration::from_secs(5);
 
@@ -50,6 +54,8 @@ pub(super) struct Shared {
     /// Held for the length of a fetch.
     writer: Mutex<()>,
     current: Mutex<Option<Arc<Generation>>>,
+    /// What the server said there is.
+    pub(super) listed: Listings,
 }
 
 impl Mirrors {
@@ -138,6 +144,11 @@ impl Shared {
                 .collect(),
             Err(_) => Vec::new(),
         };
+        for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with(SCRATCH) {
+                remove(&entry.path())?;
+            }
+        }
         numbers.sort_unstable();
         let mut current = None;
         for number in numbers.into_iter().rev() {
@@ -155,6 +166,7 @@ impl Shared {
             _lock: lock,
             writer: Mutex::new(()),
             current: Mutex::new(current.map(Arc::new)),
+            listed: Listings::default(),
         })
     }
 
@@ -177,30 +189,48 @@ impl Mirror {
     /// Asks the server what `reference` stands for now: one query for just the references that matter, none at all
     /// for a fixed commit. Nothing is written.
     pub fn resolve(&self, reference: &Reference) -> Result<Resolved, GitError> {
+        self.resolve_since(reference, Instant::now())
+            .map(|polled| polled.resolved)
+    }
+
+    /// As [`Self::resolve`], but takes what the server told another user of the mirror after `since`.
+    pub fn resolve_since(&self, reference: &Reference, since: Instant) -> Result<Polled, GitError> {
         let Some(prefix) = reference.prefix() else {
-            return reference
+            let resolved = reference
                 .select(&[])
-                .ok_or_else(|| reference.not_found(&self.remote.url, &[]));
+                .ok_or_else(|| reference.not_found(&self.remote.url, &[]))?;
+            return Ok(Polled {
+                resolved,
+                at: Instant::now(),
+                shared: false,
+            });
         };
-        let mut session = Session::connect(&self.remote, self.guard())?;
-        let listed = match session.list(&[&prefix]) {
-            Ok(listed) => listed,
-            Err(error) => return Err(session.fail(&error)),
-        };
-        if let Some(resolved) = reference.select(&listed) {
-            return Ok(resolved);
+        let ask = |prefixes: &[&str]| self.list(prefixes);
+        let (mut listed, mut shared) = self.shared.listed.since(&prefix, since, ask)?;
+        if shared && reference.select(&listed.refs).is_none() {
+            // It may be newer than what somebody else was told.
+            (listed, shared) = self.shared.listed.since(&prefix, Instant::now(), ask)?;
+        }
+        if let Some(resolved) = reference.select(&listed.refs) {
+            return Ok(Polled {
+                resolved,
+                at: listed.at,
+                shared,
+            });
         }
         // Only to say what there is instead.
-        let existing = match session.list(&["refs/heads/", "refs/tags/"]) {
-            Ok(existing) => existing,
-            Err(error) => return Err(session.fail(&error)),
-        };
+        let existing = self.list(&["refs/heads/", "refs/tags/"])?;
         if existing.is_empty() {
             return Err(GitError::Empty {
                 url: self.remote.url.to_string(),
             });
         }
         Err(reference.not_found(&self.remote.url, &existing))
+    }
+
+    fn list(&self, prefixes: &[&str]) -> Result<Vec<ListedRef>, GitError> {
+        let mut session = Session::connect(&self.remote, self.guard())?;
+        session.list(prefixes).map_err(|error| session.fail(&error))
     }
 
     /// Makes sure that the commit is here. No request if it is.
@@ -220,7 +250,7 @@ impl Mirror {
                 !current.is_damaged() && current.kind == kind && current.pack_count() < PACKS
             });
         if let Some(current) = usable {
-            match fetch_into(&current, session, resolved) {
+            match fetch_into(&current, session, &Wanted::Files(resolved)) {
                 Ok(()) => return Ok(()),
                 // What we said we have may not be what the server thinks we have: ask for everything, once.
                 Err(error @ (GitError::Protocol { .. } | GitError::Corrupt(_))) => {
@@ -242,7 +272,7 @@ impl Mirror {
     ) -> Result<(), GitError> {
         let number = self.shared.current().as_ref().map_or(0, |current| current.number) + 1;
         let new = Generation::create(&self.shared.directory, number, kind)?;
-        if let Err(error) = fetch_into(&new, session, resolved) {
+        if let Err(error) = fetch_into(&new, session, &Wanted::Files(resolved)) {
             new.retire();
             return Err(error);
         }
@@ -274,7 +304,7 @@ impl Mirror {
         signed::tag(&*self.fetched(commit)?, tag)
     }
 
-    fn fetched(&self, commit: CommitId) -> Result<Arc<Generation>, GitError> {
+    pub(super) fn fetched(&self, commit: CommitId) -> Result<Arc<Generation>, GitError> {
         self.shared
             .holding(commit)
             .ok_or_else(|| GitError::Corrupt(format!("commit '{commit}' is not in it")))
@@ -285,7 +315,16 @@ impl Mirror {
         Snapshot::new(self.fetched(commit)?, Arc::clone(&self.shared), commit)
     }
 
-    fn guard(&self) -> Arc<Guard> {
+    /// A directory for what is needed for a moment; it goes with the returned value.
+    pub(super) fn scratch(&self) -> Result<tempfile::TempDir, GitError> {
+        let directory = &self.shared.directory;
+        tempfile::Builder::new()
+            .prefix(SCRATCH)
+            .tempdir_in(directory)
+            .map_err(GitError::storage("create", directory))
+    }
+
+    pub(super) fn guard(&self) -> Arc<Guard> {
         Guard::new(
             self.remote.url.clone(),
             self.remote.timeout,

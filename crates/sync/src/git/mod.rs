@@ -13,10 +13,13 @@ mod constraint;
 mod error;
 mod fetch;
 mod generation;
+mod history;
 mod ignore;
+mod listed;
 mod listing;
 mod mirror;
 mod path;
+mod policy;
 mod reference;
 mod remote;
 mod revision;
@@ -29,10 +32,13 @@ pub use self::{
     commit::CommitInfo,
     constraint::Constraint,
     error::GitError,
+    history::History,
     ignore::IgnoreRules,
+    listed::Polled,
     listing::{FileEntry, FileKind, Listing, Problem, Skipped},
     mirror::{Mirror, Mirrors},
     path::RepoPath,
+    policy::{HostPattern, UrlPolicy},
     reference::{Reference, ReferenceSpec, Resolved},
     remote::{Credentials, DEFAULT_TIMEOUT, FileUrls, Proxy, Remote, RemoteUrl, Scheme, Secret, Tls},
     revision::{BlobId, CommitId, Revision, TagId, TreeId},

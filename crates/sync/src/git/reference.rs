@@ -72,6 +72,15 @@ impl Reference {
         checked(text(spec.branch).unwrap_or_else(|| DEFAULT_BRANCH.to_owned())).map(Self::Branch)
     }
 
+    /// Whether it is a branch: something that is expected to go forward.
+    pub fn is_branch(&self) -> bool {
+        match self {
+            Self::Branch(_) => true,
+            Self::Name(name) => name.starts_with("refs/heads/"),
+            Self::Tag(_) | Self::Semver(_) | Self::Commit { .. } => false,
+        }
+    }
+
     /// The prefix of the reference names that the server needs to list; `None` if it need not be asked.
     pub(super) fn prefix(&self) -> Option<String> {
         match self {

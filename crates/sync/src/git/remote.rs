@@ -1,11 +1,11 @@
 //! Where a repository is and how it is reached: URL, credentials, certificates, proxy, time limit.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use super::GitError;
+use super::{GitError, UrlPolicy};
 
 /// The default of `spec.timeout`.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_mins(1);
@@ -30,6 +30,18 @@ pub enum Scheme {
     Ssh,
     /// The local `git` program.
     File,
+}
+
+impl Scheme {
+    /// As URLs write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+            Self::Ssh => "ssh",
+            Self::File => "file",
+        }
+    }
 }
 
 /// A checked repository URL.
@@ -130,17 +142,19 @@ impl RemoteUrl {
 
     /// Whether both lead to the same service of the same host.
     pub fn same_origin(&self, other: &Self) -> bool {
-        let port = |url: &Self| {
-            url.port.unwrap_or(match url.scheme {
-                Scheme::Https => 443,
-                Scheme::Http => 80,
-                Scheme::Ssh => 22,
-                Scheme::File => 0,
-            })
-        };
         self.scheme == other.scheme
             && self.host.eq_ignore_ascii_case(&other.host)
-            && port(self) == port(other)
+            && self.effective_port() == other.effective_port()
+    }
+
+    /// The port, written or not.
+    pub(super) fn effective_port(&self) -> u16 {
+        self.port.unwrap_or(match self.scheme {
+            Scheme::Https => 443,
+            Scheme::Http => 80,
+            Scheme::Ssh => 22,
+            Scheme::File => 0,
+        })
     }
 
     /// Host name or address (in brackets for IPv6); empty for `file://`.
@@ -256,6 +270,8 @@ pub struct Remote {
     pub proxy: Option<Proxy>,
     /// Limit of one whole operation ([`super::Mirror::resolve`], [`super::Mirror::fetch`]).
     pub timeout: Duration,
+    /// Where repositories may be.
+    pub policy: Arc<UrlPolicy>,
 }
 
 impl Remote {
@@ -267,6 +283,7 @@ impl Remote {
             tls: Tls::default(),
             proxy: None,
             timeout: DEFAULT_TIMEOUT,
+            policy: Arc::default(),
         }
     }
 

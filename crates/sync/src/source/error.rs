@@ -32,6 +32,9 @@ pub(super) enum FetchError {
         /// Flux's reason.
         reason: &'static str,
     },
+    /// The branch takes back what was fetched before.
+    #[error("{0}")]
+    Rewound(Box<super::rewind::Held>),
     /// It is not signed as spec.verify demands.
     #[error("{0}")]
     Verification(String),
@@ -61,10 +64,17 @@ impl FetchError {
             ),
             Self::Field(_) | Self::Unsupported { .. } => true,
             Self::Include { reason, .. } => *reason == CIRCLE,
-            Self::SecretMissing(..) | Self::SecretUnreadable(..) | Self::Verification(_) | Self::Keys(..) => {
-                false
-            }
+            Self::SecretMissing(..)
+            | Self::SecretUnreadable(..)
+            | Self::Rewound(_)
+            | Self::Verification(_)
+            | Self::Keys(..) => false,
         }
+    }
+
+    /// Whether it stays so until somebody does something.
+    pub(super) fn waits_for_someone(&self) -> bool {
+        self.is_stalled() || matches!(self, Self::Rewound(_) | Self::Verification(_))
     }
 
     /// The condition that says so, beside Ready: its type, and its status.
@@ -92,6 +102,7 @@ impl FetchError {
             Self::Git(GitError::Storage { .. }) => "StatOperationFailed",
             Self::Git(_) => "GitOperationFailed",
             Self::Include { reason, .. } => reason,
+            Self::Rewound(_) => "RewindHeld",
             Self::Verification(_) | Self::Keys(..) => "VerificationError",
             Self::Field(_) => "InvalidField",
             Self::Unsupported { .. } => "UnsupportedField",

@@ -8,14 +8,15 @@ use sha2::{Digest as _, Sha256};
 use super::{
     Artifact, SourceKey,
     error::{CIRCLE, FetchError},
+    rewind::{self, Base, Guard, Held},
     settings::Settings,
-    verify::Mode,
+    verify::{Mode, Span},
 };
 use crate::{
     api::{self, GitRepositoryInclude, GitRepositorySpec},
     git::{
-        FileUrls, GitError, IgnoreRules, Mirror, Mirrors, Part, Reference, ReferenceSpec, Remote, RepoPath,
-        Resolved, Revision, Snapshot,
+        CommitId, FileUrls, GitError, IgnoreRules, Mirror, Mirrors, Part, Reference, ReferenceSpec, Remote,
+        RepoPath, Resolved, Revision, Snapshot,
     },
 };
 
@@ -39,7 +40,21 @@ pub(super) struct Look {
     pub(super) key: SourceKey,
     pub(super) spec: GitRepositorySpec,
     pub(super) includes: Vec<Included>,
+    /// What was fetched before.
+    pub(super) base: Option<Base>,
+    pub(super) guard: Guard,
+    /// A move that is held already.
+    pub(super) held: Option<Held>,
     pub(super) now: Timestamp,
+}
+
+/// What a look came to.
+pub(super) struct Fetched {
+    pub(super) artifact: Arc<Artifact>,
+    /// When the server was asked what there is.
+    pub(super) listed: Instant,
+    /// Whether somebody else had asked.
+    pub(super) shared: bool,
 }
 
 /// Whether the network may be used.
@@ -50,22 +65,43 @@ enum Network {
 }
 
 impl Look {
-    /// Asks for the revision and fetches it unless it is `known` already.
-    pub(super) fn fetch(&self, known: Option<Arc<Artifact>>) -> Result<Arc<Artifact>, FetchError> {
+    /// Asks for the revision, unless the server was asked after `since`, and fetches it unless it is `known` already.
+    pub(super) fn fetch(&self, known: Option<Arc<Artifact>>, since: Instant) -> Result<Fetched, FetchError> {
         let reference = self.reference()?;
         let mirror = self.mirrors.open(self.settings.remote.clone())?;
         let begun = Instant::now();
-        let resolved = mirror.resolve(&reference)?;
+        let polled = mirror.resolve_since(&reference, since)?;
+        let resolved = polled.resolved;
+        let fetched = |artifact| Fetched {
+            artifact,
+            listed: polled.at,
+            shared: polled.shared,
+        };
         if let Some(known) = known
             && known.digest == self.digest(&resolved.revision)
             && mirror.contains(resolved.commit)
         {
-            return Ok(known);
+            return Ok(fetched(known));
         }
+        self.hold(&reference, &mirror, &resolved)?;
         mirror.fetch(&resolved)?;
-        let verified = self.verify(&mirror, &resolved)?;
-        self.assemble(&resolved, verified, Network::Used, begun)
-            .map(Arc::new)
+        let base = self.base.as_ref().map(|base| base.0.commit());
+        let verified = self.verify(&mirror, &resolved, base)?;
+        let artifact = self.assemble(&resolved, verified, Network::Used, begun)?;
+        Ok(fetched(Arc::new(artifact)))
+    }
+
+    /// Fails when the branch takes back what was fetched before and nobody wanted that.
+    fn hold(&self, reference: &Reference, mirror: &Mirror, resolved: &Resolved) -> Result<(), FetchError> {
+        let Some(base) = &self.base else { return Ok(()) };
+        if !self.guard.watches(base, reference, resolved) {
+            return Ok(());
+        }
+        if let Some(held) = self.held.as_ref().filter(|held| held.is(base, resolved)) {
+            return Err(FetchError::Rewound(Box::new(held.clone())));
+        }
+        mirror.fetch(resolved)?;
+        Guard::check(base, mirror, resolved, &self.key)
     }
 
     /// The revision that the status names, if the mirror still has it: what was applied before a restart goes on being
@@ -86,16 +122,21 @@ impl Look {
         {
             return Ok(None);
         }
-        let verified = self.verify(&mirror, &resolved)?;
+        let verified = self.verify(&mirror, &resolved, None)?;
         let artifact = self.assemble(&resolved, verified, Network::Unused, Instant::now())?;
         Ok(Some(Arc::new(artifact)))
     }
 
-    fn verify(&self, mirror: &Mirror, resolved: &Resolved) -> Result<Option<String>, FetchError> {
+    fn verify(
+        &self,
+        mirror: &Mirror,
+        resolved: &Resolved,
+        base: Option<CommitId>,
+    ) -> Result<Option<String>, FetchError> {
         let Some(wanted) = &self.settings.verification else {
             return Ok(None);
         };
-        wanted.check(mirror, resolved, self.now).map(Some)
+        wanted.check(mirror, resolved, base, self.now).map(Some)
     }
 
     fn assemble(
@@ -145,7 +186,7 @@ impl Look {
                 digest: Some(digest.clone()),
                 last_update_time: Time(self.now),
                 size: None,
-                metadata: None,
+                metadata: Some(rewind::origin(&self.spec.url)),
             },
             revision,
             digest,
@@ -213,6 +254,9 @@ impl Look {
             part("verify");
             part(wanted.mode.name());
             part(wanted.keys.digest());
+            if wanted.span == Span::Range {
+                part("range");
+            }
         }
         for Included {
             include, artifact, ..

@@ -4,9 +4,13 @@ pub mod controller;
 mod credentials;
 mod error;
 mod fetch;
+mod prepare;
 mod report;
+mod rewind;
 mod settings;
 mod store;
+mod tell;
 mod verify;
 
+pub use rewind::Rewinds;
 pub use store::{Artifact, SourceKey, SourceState, Sources};

@@ -1,5 +1,7 @@
 //! What a look at a repository needs from the API server: the settings that can be used, and the Secrets.
 
+use std::sync::Arc;
+
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
 use plumbline_common::duration;
@@ -7,11 +9,11 @@ use plumbline_common::duration;
 use super::{
     credentials,
     error::FetchError,
-    verify::{Mode, Verification},
+    verify::{Mode, Span, Verification},
 };
 use crate::{
     api::GitRepositorySpec,
-    git::{FileUrls, Remote, RemoteUrl},
+    git::{FileUrls, Remote, RemoteUrl, UrlPolicy},
     signature::Keys,
 };
 
@@ -43,14 +45,25 @@ pub(super) struct Settings {
     pub(super) verification: Option<Verification>,
 }
 
+/// Where repositories may be.
+#[derive(Clone, Copy)]
+pub(super) struct Reach<'a> {
+    pub(super) file_urls: FileUrls,
+    pub(super) policy: &'a Arc<UrlPolicy>,
+}
+
 /// Reads the Secrets of a spec.
 pub(super) async fn read(
     client: &Client,
     namespace: &str,
     spec: &GitRepositorySpec,
-    file_urls: FileUrls,
+    span: Span,
+    reach: Reach<'_>,
 ) -> Result<Settings, FetchError> {
-    let mut remote = Remote::new(RemoteUrl::parse(&spec.url, file_urls)?);
+    let mut remote = Remote::new(RemoteUrl::parse(&spec.url, reach.file_urls)?);
+    remote.policy = Arc::clone(reach.policy);
+    // Before anything of a Secret is read.
+    remote.policy.admit(&remote.url)?;
     if let Some(timeout) = &spec.timeout {
         remote.timeout =
             duration::parse(timeout).map_err(|error| FetchError::Field(format!("spec.timeout: {error}")))?;
@@ -77,7 +90,7 @@ pub(super) async fn read(
             let keys = Keys::parse(&secret.data.unwrap_or_default())
                 .map_err(|error| FetchError::Keys(name.clone(), error))?;
             let mode = Mode::parse(verify.mode.as_deref().unwrap_or_default())?;
-            Some(Verification { mode, keys })
+            Some(Verification { mode, span, keys })
         }
     };
     Ok(Settings { remote, verification })

@@ -1,10 +1,13 @@
 //! `spec.verify`: nothing is applied that was not signed by a trusted key.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::jiff::Timestamp;
 
 use super::error::FetchError;
 use crate::{
-    git::{Mirror, Resolved},
+    api::{GitRepositorySpec, VERIFY},
+    git::{CommitId, Mirror, Resolved},
     signature::{Keys, Refusal},
 };
 
@@ -42,10 +45,39 @@ impl Mode {
     }
 }
 
+/// Which commits have to be signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Span {
+    /// The newest, as in Flux.
+    Tip,
+    /// Every one since the last that was fetched.
+    Range,
+}
+
+impl Span {
+    /// By the annotation.
+    pub(super) fn of(spec: &GitRepositorySpec, notes: &BTreeMap<String, String>) -> Result<Self, FetchError> {
+        let refused = |reason: &str| Err(FetchError::Field(format!("the annotation {VERIFY}: {reason}")));
+        match notes
+            .get(VERIFY)
+            .map(|text| text.trim().to_ascii_lowercase())
+            .as_deref()
+        {
+            None | Some("" | "tip") => Ok(Self::Tip),
+            Some("range") if spec.verify.is_none() => {
+                refused("range needs spec.verify, which names the keys")
+            }
+            Some("range") => Ok(Self::Range),
+            Some(other) => refused(&format!("{other:?} is neither range nor tip")),
+        }
+    }
+}
+
 /// What is demanded of each revision.
 #[derive(Clone)]
 pub(super) struct Verification {
     pub(super) mode: Mode,
+    pub(super) span: Span,
     pub(super) keys: Keys,
 }
 
@@ -55,6 +87,7 @@ impl Verification {
         &self,
         mirror: &Mirror,
         resolved: &Resolved,
+        base: Option<CommitId>,
         now: Timestamp,
     ) -> Result<String, FetchError> {
         let mut verified = Vec::new();
@@ -67,7 +100,36 @@ impl Verification {
             let what = format!("commit '{}'", resolved.commit);
             verified.push(self.signed(&what, &commit.content, signature, now)?);
         }
+        if let (Span::Range, Some(base)) = (self.span, base) {
+            verified.extend(self.range(mirror, base, resolved.commit, now)?);
+        }
         Ok(format!("verified signature of {}", verified.join(" and of ")))
+    }
+
+    /// Every commit that the new one brings beside itself.
+    fn range(
+        &self,
+        mirror: &Mirror,
+        base: CommitId,
+        tip: CommitId,
+        now: Timestamp,
+    ) -> Result<Option<String>, FetchError> {
+        let history = mirror.since(base, tip)?;
+        let mut count = 0;
+        for commit in &history.commits {
+            // The newest is verified as spec.verify.mode says.
+            if *commit == tip && self.mode != Mode::Tag {
+                continue;
+            }
+            let signed = match history.signed(*commit)? {
+                Some(signed) => signed,
+                None => mirror.signed_commit(*commit)?,
+            };
+            let what = format!("commit '{commit}', which came after '{base}',");
+            self.signed(&what, &signed.content, signed.signature.as_deref(), now)?;
+            count += 1;
+        }
+        Ok((count > 0).then(|| format!("{count} commit(s) since '{base}'")))
     }
 
     fn tag(&self, mirror: &Mirror, resolved: &Resolved, now: Timestamp) -> Result<String, FetchError> {

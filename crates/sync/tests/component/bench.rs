@@ -118,8 +118,11 @@ impl Bench {
     pub(crate) fn start_named(&self, pod: &str, arguments: &[&str]) -> anyhow::Result<Syncer> {
         let log = self.world.dir().join(format!("{pod}.log"));
         let mut command = Command::new(env!("CARGO_BIN_EXE_plumbline-sync"));
+        if !arguments.iter().any(|it| it.starts_with("--metrics-addr")) {
+            command.arg("--metrics-addr=0");
+        }
         command
-            .args(["--metrics-addr=0", "--health-addr=0", "--log-level=debug"])
+            .args(["--health-addr=0", "--log-level=debug"])
             .args(["--log-encoding=console", "--watch-all-namespaces=false"])
             .arg(format!("--runtime-namespace={}", self.namespace()))
             .arg(format!(
@@ -429,6 +432,7 @@ fn crds(world: &World) -> anyhow::Result<()> {
         "--timeout=60s",
         "crd/gitrepositories.source.toolkit.fluxcd.io",
         "crd/kustomizations.kustomize.toolkit.fluxcd.io",
+        "crd/receivers.notification.toolkit.fluxcd.io",
     ])?;
     Ok(())
 }

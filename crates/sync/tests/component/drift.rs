@@ -6,7 +6,7 @@ use kube::api::{DeleteParams, Patch, PatchParams};
 use plumbline_testkit::wait_for;
 use serde_json::{Value, json};
 
-use crate::bench::{Bench, LIMIT, patches};
+use crate::bench::{APP, Bench, LIMIT, patches};
 
 /// The goal is a second; a busy machine gets five.
 const SOON: Duration = Duration::from_secs(5);
@@ -39,7 +39,11 @@ async fn drift_is_corrected_within_seconds() -> anyhow::Result<()> {
     bench.until_value("a", Some("git")).await?;
     let edited = begun.elapsed();
     bench
-        .event("Kustomization", "DriftCorrected", "last changed by someone")
+        .event(
+            "Kustomization",
+            "DriftCorrected",
+            "is as in Git again in data.key; last changed by someone (Update, 20",
+        )
         .await?;
 
     let begun = Instant::now();
@@ -184,8 +188,182 @@ async fn a_fight_over_a_field_is_given_up_for_a_while_and_said() -> anyhow::Resu
     let sent = patches(&bench.requests(&log)?, "configmaps");
     assert!((10..=11).contains(&sent), "{sent} corrections");
     // Asking for it ends the pause.
-    bench.request(crate::bench::APP).await?;
+    bench.request(APP).await?;
     bench.until_value("a", Some("git")).await?;
     bench.applied(&revision).await?;
     Ok(())
+}
+
+/// Message of the condition Drifted; empty when there is none.
+fn drifted(object: &plumbline_sync::api::Kustomization) -> String {
+    let conditions = object.status.iter().flat_map(|status| &status.conditions);
+    let mut drifted = conditions.filter(|one| one.type_ == "Drifted");
+    drifted.next().map(|one| one.message.clone()).unwrap_or_default()
+}
+
+fn set_mode(bench: &Bench, mode: &str) -> anyhow::Result<()> {
+    let mode = format!("plumbline.dev/drift={mode}");
+    bench
+        .world
+        .kubectl(&["annotate", "kustomization", APP, "--overwrite", &mode])
+        .map(drop)
+}
+
+/// After a restart three objects are still reported, and nothing is asked for again and again.
+async fn stays_reported(bench: &Bench) -> anyhow::Result<()> {
+    let asked = bench.request(APP).await?;
+    bench
+        .until(APP, "the request to be handled", |object| {
+            let status = object.status.as_ref();
+            status.and_then(|it| it.last_handled_reconcile_at.as_deref()) == Some(&*asked)
+                && drifted(object).lines().count() == 3
+        })
+        .await?;
+    assert_eq!(
+        (bench.value("a").await?.as_deref(), bench.value("b").await?),
+        (Some("mine"), None)
+    );
+    quiet(bench).await?;
+    let log = bench.world.audit_log().since_now()?;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let requests = bench.requests(&log)?;
+    assert_eq!(
+        requests.count(),
+        0,
+        "what was found is not asked for again: {:?}",
+        requests.0
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn drift_can_be_reported_and_left() -> anyhow::Result<()> {
+    let bench = Bench::new().await?;
+    let ns = bench.namespace();
+    for name in ["a", "b"] {
+        bench.write_config_map(name, "git")?;
+    }
+    let secret = format!(
+        "apiVersion: v1\nkind: Secret\nmetadata: {{name: s, namespace: {ns}}}\nstringData: {{password: from-git}}\n"
+    );
+    bench.repository.write("deploy/s.yaml", secret)?;
+    let first = bench.commit()?;
+    bench.app().await?;
+    set_mode(&bench, "Report")?;
+    let mut syncer = bench.start(&[])?;
+    bench.applied(&first).await?;
+
+    edit(&bench, json!({ "data": { "key": "mine", "other": "mine" } })).await?;
+    let message = bench
+        .event(
+            "Kustomization",
+            "DriftDetected",
+            &format!("ConfigMap/{ns}/a differs from Git in data.key"),
+        )
+        .await?;
+    assert!(
+        message.contains("last changed by someone (Update, 20"),
+        "{message}"
+    );
+    bench.config_maps().delete("b", &DeleteParams::default()).await?;
+    bench
+        .event(
+            "Kustomization",
+            "DriftDetected",
+            &format!("ConfigMap/{ns}/b was deleted"),
+        )
+        .await?;
+    bench.world.kubectl(&[
+        "patch",
+        "secret",
+        "s",
+        "--type=merge",
+        "-p",
+        r#"{"stringData":{"password":"by-hand"}}"#,
+    ])?;
+    let message = bench
+        .event("Kustomization", "DriftDetected", "data.password")
+        .await?;
+    let object = bench
+        .until(APP, "three objects", |object| {
+            drifted(object).lines().count() == 3
+        })
+        .await?;
+    for text in [&message, &drifted(&object), &syncer.log()] {
+        assert!(
+            !text.contains("by-hand") && !text.contains("from-git") && !text.contains("YnktaGFuZA"),
+            "{text}"
+        );
+    }
+    assert_eq!(
+        crate::bench::ready(&object).0,
+        "True",
+        "it is in order to be reported only"
+    );
+    assert_eq!(
+        (bench.value("a").await?.as_deref(), bench.value("b").await?),
+        (Some("mine"), None)
+    );
+
+    // Neither a restart nor the interval corrects it.
+    syncer.kill();
+    let mut syncer = bench.start(&[])?;
+    stays_reported(&bench).await?;
+
+    // Who puts it right himself is done.
+    edit(&bench, json!({ "data": { "key": "git", "other": null } })).await?;
+    bench
+        .until(APP, "two objects", |object| drifted(object).lines().count() == 2)
+        .await?;
+    // What Git changes is applied.
+    bench.write_config_map("b", "git 2")?;
+    let second = bench.push().await?;
+    bench.applied(&second).await?;
+    bench.until_value("b", Some("git 2")).await?;
+    bench
+        .until(APP, "one object", |object| drifted(object).lines().count() == 1)
+        .await?;
+
+    set_mode(&bench, "Correct")?;
+    bench
+        .until(APP, "no object", |object| drifted(object).is_empty())
+        .await?;
+    let password = bench
+        .world
+        .kubectl(&["get", "secret", "s", "-o", "jsonpath={.data.password}"])?;
+    assert_eq!(password.trim(), "ZnJvbS1naXQ=");
+    assert!(syncer.runs());
+    Ok(())
+}
+
+#[tokio::test]
+async fn drift_can_be_ignored() -> anyhow::Result<()> {
+    let bench = Bench::new().await?;
+    bench.write_config_map("a", "git")?;
+    let first = bench.commit()?;
+    bench.app().await?;
+    set_mode(&bench, "ignore")?;
+    let mut syncer = bench.start(&[])?;
+    bench.applied(&first).await?;
+    edit(&bench, json!({ "data": { "key": "mine" } })).await?;
+    quiet(&bench).await?;
+    syncer.kill();
+    let _syncer = bench.start(&[])?;
+    let asked = bench.request(APP).await?;
+    let object = bench
+        .until(APP, "the request to be handled", |object| {
+            let status = object.status.as_ref();
+            status.and_then(|it| it.last_handled_reconcile_at.as_deref()) == Some(&*asked)
+        })
+        .await?;
+    assert_eq!(drifted(&object), "");
+    assert_eq!(bench.value("a").await?.as_deref(), Some("mine"));
+    set_mode(&bench, "sometimes")?;
+    let message = bench.fails(&first, "InvalidField").await?;
+    assert!(
+        message.contains("plumbline.dev/drift: \"sometimes\" is none of Correct"),
+        "{message}"
+    );
+    set_mode(&bench, "Correct")?;
+    bench.until_value("a", Some("git")).await
 }

@@ -20,5 +20,7 @@ mod signed;
 mod source_files;
 mod sources;
 mod substitute;
+mod suspend;
 mod tenancy;
 mod waiting;
+mod webhook;

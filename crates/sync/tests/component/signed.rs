@@ -110,6 +110,62 @@ async fn only_what_a_trusted_key_signed_is_applied() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
+async fn in_range_mode_every_commit_counts() -> anyhow::Result<()> {
+    let bench = Bench::new().await?;
+    let ada = Signer::pgp(&bench.world.dir().join("ada"), "ed25519", "never", None)?;
+    let eve = Signer::ssh(&bench.world.dir().join("eve"), "ed25519")?;
+    trust(&bench, json!({ "ada.asc": ada.public_key()? })).await?;
+    ada.use_for(&bench.repository)?;
+    bench.write_config_map("a", "1")?;
+    let first = bench.commit()?;
+    let spec = json!({ "verify": { "mode": "HEAD", "secretRef": { "name": "trusted" } } });
+    bench.source(spec).await?;
+    bench
+        .world
+        .kubectl(&["annotate", "gitrepository", APP, "plumbline.dev/verify=range"])?;
+    bench.kustomization(APP, json!({})).await?;
+    let _syncer = bench.start(&[])?;
+    bench.applied(&first).await?;
+
+    for value in ["2", "3", "4"] {
+        bench.write_config_map("a", value)?;
+        bench.commit()?;
+    }
+    let fourth = bench.push().await?;
+    bench.applied(&fourth).await?;
+    let message = verified(&bench, "True").await?;
+    assert!(message.contains("and of 3 commit(s) since '"), "{message}");
+
+    // Somebody else's commit under one of hers: the newest alone would pass.
+    eve.use_for(&bench.repository)?;
+    bench.write_config_map("b", "1")?;
+    let hidden = bench.commit()?;
+    ada.use_for(&bench.repository)?;
+    bench.write_config_map("a", "5")?;
+    bench.push().await?;
+    let message = verified(&bench, "False").await?;
+    let hidden = hidden.trim_start_matches("main@sha1:");
+    assert!(
+        message.contains(&format!("commit '{hidden}', which came after")),
+        "{message}"
+    );
+    assert_eq!(
+        (bench.value("a").await?.as_deref(), bench.value("b").await?),
+        (Some("4"), None)
+    );
+
+    // As in Flux, only the newest counts without it.
+    bench.world.kubectl(&[
+        "annotate",
+        "gitrepository",
+        APP,
+        "--overwrite",
+        "plumbline.dev/verify=tip",
+    ])?;
+    bench.until_value("b", Some("1")).await
+}
+
+#[tokio::test]
 async fn a_tag_is_verified_under_its_own_name_and_after_a_restart() -> anyhow::Result<()> {
     let bench = Bench::new().await?;
     let ada = Signer::pgp(&bench.world.dir().join("ada"), "ed25519", "never", None)?;

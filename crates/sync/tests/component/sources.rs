@@ -1,6 +1,6 @@
 //! Where manifests come from, and every way in which that goes wrong.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, time::Duration};
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
@@ -89,9 +89,154 @@ async fn empty_repository_missing_branch_and_force_push() -> anyhow::Result<()> 
     bench.write_config_map("a", "3")?;
     let forced = format!("main@sha1:{}", bench.repository.amend("another history")?);
     bench.request_source().await?;
+    let message = bench.source_is("False", "RewindHeld").await?;
+    assert!(
+        message.contains(&second) && message.contains(&forced) && message.contains("does not continue it"),
+        "{message}"
+    );
+    // It is held: what was applied stays, for as long as nobody says anything; and it is found out once.
+    bench.server.requests();
+    bench.request_source().await?;
+    wait_for("another look", LIMIT, async || {
+        let requests = bench.server.requests();
+        if requests
+            .iter()
+            .any(|request| request.command.as_deref() == Some("fetch"))
+        {
+            return Ok(Err(format!("{requests:?}")));
+        }
+        requests
+            .iter()
+            .any(|request| request.command.is_some())
+            .then_some(Ok(()))
+            .ok_or_else(String::new)
+    })
+    .await?
+    .map_err(|requests| anyhow::anyhow!("the history was fetched again: {requests}"))?;
+    assert_eq!(bench.value("a").await?.as_deref(), Some("2"));
+    assert_eq!(bench.value("b").await?.as_deref(), Some("1"));
+    // As the message says.
+    let command = format!("plumbline.dev/confirm-rewind={forced}");
+    assert!(message.contains(&command), "{message}");
+    bench
+        .world
+        .kubectl(&["annotate", "gitrepository", APP, "--overwrite", &command])?;
     bench.applied(&forced).await?;
     assert_eq!(bench.value("a").await?.as_deref(), Some("3"));
-    bench.until_value("b", None).await
+    bench.until_value("b", None).await?;
+
+    // The next one is another question.
+    bench.write_config_map("a", "4")?;
+    let again = format!("main@sha1:{}", bench.repository.amend("once more")?);
+    bench.request_source().await?;
+    bench.source_is("False", "RewindHeld").await?;
+    bench.event("GitRepository", "RewindHeld", &again).await?;
+    bench
+        .world
+        .kubectl(&["annotate", "gitrepository", APP, "plumbline.dev/rewind=allow"])?;
+    bench.applied(&again).await?;
+    bench.write_config_map("a", "5")?;
+    let allowed = format!("main@sha1:{}", bench.repository.amend("and again")?);
+    bench.request_source().await?;
+    bench.applied(&allowed).await.map(drop)
+}
+
+#[tokio::test]
+async fn a_branch_that_was_moved_back_while_nobody_looked_is_held_too() -> anyhow::Result<()> {
+    let bench = Bench::new().await?;
+    bench.write_config_map("a", "1")?;
+    let first = bench.commit()?;
+    bench.write_config_map("a", "2")?;
+    let second = bench.commit()?;
+    bench.app().await?;
+    let mut syncer = bench.start(&[])?;
+    bench.applied(&second).await?;
+    syncer.kill();
+    bench.repository.force(first.trim_start_matches("main@sha1:"))?;
+    let mut syncer = bench.start(&["--allowed-git-hosts=*.example.com,127.0.0.1"])?;
+    bench.source_is("False", "RewindHeld").await?;
+    assert_eq!(bench.value("a").await?.as_deref(), Some("2"));
+    syncer.kill();
+
+    // Where it may be, and whether it may be moved back, are flags too.
+    let mut syncer = bench.start(&["--allowed-git-hosts=*.example.com"])?;
+    let message = bench.source_is("False", "URLInvalid").await?;
+    assert!(
+        message.contains("'127.0.0.1' is not among those that are allowed"),
+        "{message}"
+    );
+    syncer.kill();
+    let mut syncer = bench.start(&["--allowed-git-schemes=https,ssh"])?;
+    let message = wait_for("the scheme to be refused", LIMIT, async || {
+        let message = bench
+            .source_is("False", "URLInvalid")
+            .await
+            .map_err(|error| error.to_string())?;
+        if message.contains("http:// is not among the schemes") {
+            Ok(message)
+        } else {
+            Err(message)
+        }
+    })
+    .await?;
+    assert!(message.contains("--allowed-git-schemes"), "{message}");
+    syncer.kill();
+    let _syncer = bench.start(&["--branch-rewind=allow"])?;
+    bench.applied(&first).await?;
+    bench.until_value("a", Some("1")).await
+}
+
+#[tokio::test]
+async fn those_of_one_repository_ask_once() -> anyhow::Result<()> {
+    let bench = Bench::new().await?;
+    bench.write_config_map("a", "1")?;
+    bench.commit()?;
+    let names = ["one", "two", "three", "four", "five", "six"];
+    for name in names {
+        bench.source_named(name, json!({ "interval": "2s" })).await?;
+    }
+    let _syncer = bench.start(&[])?;
+    for name in names {
+        bench.source_named_is(name, "True", "Succeeded").await?;
+    }
+    bench.server.requests();
+    // The time is the subject here.
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let requests = bench.server.requests();
+    let asked = requests
+        .iter()
+        .filter(|request| request.command.as_deref() == Some("ls-refs"))
+        .count();
+    println!(
+        "{} GitRepositories, every 2 s for 10 s: {asked} queries",
+        names.len()
+    );
+    assert!(
+        (3..=10).contains(&asked),
+        "{asked} queries of six that would each ask five times"
+    );
+    bench.write_config_map("a", "2")?;
+    let revision = bench.commit()?;
+    for name in names {
+        wait_for("all to see it", LIMIT, async || {
+            let found = bench
+                .sources()
+                .get(name)
+                .await
+                .map_err(|error| error.to_string())?;
+            let now = found
+                .status
+                .and_then(|status| status.artifact)
+                .map(|artifact| artifact.revision);
+            if now.as_ref() == Some(&revision) {
+                Ok(())
+            } else {
+                Err(format!("{now:?}"))
+            }
+        })
+        .await?;
+    }
+    Ok(())
 }
 
 #[tokio::test]

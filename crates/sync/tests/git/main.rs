@@ -4,7 +4,10 @@
 
 mod bad_servers;
 mod files;
+mod history;
+mod hostile;
 mod mirrors;
+mod places;
 mod references;
 mod secure;
 mod signatures;

@@ -118,6 +118,34 @@ fn ssh_refusals_say_what_is_wrong() {
 }
 
 #[test]
+fn known_hosts_may_be_hashed() {
+    let ssh = Ssh::new();
+    let file = ssh.world.directory.path().join("known_hosts");
+    std::fs::write(&file, ssh.server.known_hosts().unwrap()).unwrap();
+    let hashed = std::process::Command::new("ssh-keygen")
+        .args(["-q", "-H", "-f"])
+        .arg(&file)
+        .output()
+        .unwrap();
+    assert!(hashed.status.success(), "{hashed:?}");
+    let hosts = std::fs::read_to_string(&file).unwrap();
+    assert!(
+        hosts.starts_with("|1|") && !hosts.contains("127.0.0.1"),
+        "{hosts}"
+    );
+    let (url, identity) = (ssh.server.url(), || ssh.server.identity().unwrap());
+    assert_eq!(ssh.sync(&url, identity(), hosts.clone(), None).unwrap(), "a: 1\n");
+    // The same host name with another key.
+    let salt_and_name = hosts.split_once(' ').unwrap().0.to_owned();
+    let wrong = ssh.server.wrong_known_hosts().unwrap();
+    let wrong = format!("{salt_and_name} {}", wrong.split_once(' ').unwrap().1);
+    let error = ssh.error(&url, identity(), wrong, None);
+    assert!(matches!(error, GitError::HostIdentity { .. }), "{error}");
+    let error = ssh.error(&url, identity(), String::new(), None);
+    assert!(error.to_string().contains("'known_hosts' is missing"), "{error}");
+}
+
+#[test]
 fn nothing_of_the_key_stays_on_disk() {
     let ssh = Ssh::new();
     let leftovers = || {

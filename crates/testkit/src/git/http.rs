@@ -69,6 +69,14 @@ pub struct GitRequest {
     pub body: String,
 }
 
+/// A certificate and its key, both PEM.
+pub struct ClientIdentity {
+    /// The certificate.
+    pub certificate: String,
+    /// The key.
+    pub key: String,
+}
+
 /// Serves all repositories of a directory until it is dropped.
 pub struct GitServer {
     shared: Arc<Shared>,
@@ -113,6 +121,39 @@ impl GitServer {
             access,
             Some((Arc::new(config), authority.pem().to_owned())),
         )
+    }
+
+    /// Serves the repository over `https://` to those who show a certificate of the server's own authority; returns one.
+    pub fn https_with_client_certificates(repository: &Repository) -> anyhow::Result<(Self, ClientIdentity)> {
+        let authority = Authority::new()?;
+        let (server, client) = (authority.server(&[])?, authority.client("tester", None)?);
+        let chain =
+            vec![CertificateDer::from_pem_slice(server.certificate.as_bytes()).context("bad certificate")?];
+        let key = PrivateKeyDer::from_pem_slice(server.key.as_bytes()).context("bad key")?;
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut trusted = rustls::RootCertStore::empty();
+        let ca = CertificateDer::from_pem_slice(authority.pem().as_bytes()).context("bad authority")?;
+        trusted.add(ca).context("bad authority")?;
+        let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(
+            Arc::new(trusted),
+            Arc::clone(&provider),
+        )
+        .build()
+        .context("cannot verify clients")?;
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .and_then(|builder| {
+                builder
+                    .with_client_cert_verifier(verifier)
+                    .with_single_cert(chain, key)
+            })
+            .context("cannot serve TLS")?;
+        let tls = Some((Arc::new(config), authority.pem().to_owned()));
+        let client = ClientIdentity {
+            certificate: client.certificate,
+            key: client.key,
+        };
+        Ok((Self::start(repository, Access::Open, tls)?, client))
     }
 
     fn start(

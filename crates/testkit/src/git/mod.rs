@@ -8,7 +8,7 @@ mod signer;
 mod ssh;
 
 pub use self::{
-    http::{Access, Fault, GitRequest, GitServer},
+    http::{Access, ClientIdentity, Fault, GitRequest, GitServer},
     proxy::HttpProxy,
     repository::Repository,
     signer::Signer,

@@ -166,6 +166,11 @@ impl Repository {
         self.git_with_input(arguments, None)
     }
 
+    /// Runs any Git command on it, with this on its standard input.
+    pub fn git_with(&self, arguments: &[&str], input: &[u8]) -> anyhow::Result<String> {
+        self.git_with_input(arguments, Some(input))
+    }
+
     fn git_with_input(&self, arguments: &[&str], input: Option<&[u8]>) -> anyhow::Result<String> {
         let mut git = clean_git();
         git.env("GIT_DIR", &self.bare)

@@ -19,6 +19,8 @@ pub(in super::super) enum Answer {
     References,
     /// A pack.
     Objects,
+    /// A pack of commits.
+    History,
 }
 
 impl Answer {
@@ -26,6 +28,7 @@ impl Answer {
         match self {
             Self::References => 32 << 20,
             Self::Objects => 2 << 30,
+            Self::History => 64 << 20,
         }
     }
 
@@ -33,6 +36,7 @@ impl Answer {
         match self {
             Self::References => "references",
             Self::Objects => "objects",
+            Self::History => "history",
         }
     }
 }

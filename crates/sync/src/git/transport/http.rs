@@ -8,7 +8,10 @@ use gix_transport::{
     Protocol,
     client::blocking_io::http::{GetResponse, Http, PostBodyDataKind, PostResponse, Transport},
 };
-use ureq::Agent;
+use ureq::{
+    Agent,
+    unversioned::{resolver::DefaultResolver, transport::DefaultConnector},
+};
 use zeroize::Zeroizing;
 
 use super::super::{Credentials, FileUrls, GitError, Remote, RemoteUrl, Tls, remote::Scheme};
@@ -17,6 +20,7 @@ use super::{
     exchange::{End, Exchange, Upload},
     proxy,
     requests::Requests,
+    resolver::Careful,
     tls,
 };
 
@@ -39,8 +43,13 @@ pub(super) fn connect(remote: &Remote, guard: Arc<Guard>) -> Result<Transport<Cl
         .tls_config(tls)
         .proxy(proxy::choose(remote, |name| std::env::var(name).ok())?)
         .user_agent(concat!("git/plumbline-", env!("CARGO_PKG_VERSION")))
-        .build()
-        .new_agent();
+        .build();
+    let resolver = Careful {
+        policy: Arc::clone(&remote.policy),
+        guard: Arc::clone(&guard),
+        names: DefaultResolver::default(),
+    };
+    let agent = Agent::with_parts(agent, DefaultConnector::default(), resolver);
     let authorization = match &remote.credentials {
         Credentials::Basic { username, password } => {
             let pair = Zeroizing::new(format!("{username}:{}", password.expose()));
@@ -57,6 +66,7 @@ pub(super) fn connect(remote: &Remote, guard: Arc<Guard>) -> Result<Transport<Cl
     let requests = Requests {
         agent,
         origin: remote.url.clone(),
+        policy: Arc::clone(&remote.policy),
         authorization,
         guard,
     };

@@ -6,6 +6,7 @@ mod http;
 mod process;
 mod proxy;
 mod requests;
+mod resolver;
 mod ssh;
 mod tls;
 
@@ -36,6 +37,7 @@ pub(super) fn agent() -> Feature {
 impl Session {
     /// Connects and reads the capabilities of the server.
     pub(super) fn connect(remote: &Remote, guard: Arc<Guard>) -> Result<Self, GitError> {
+        remote.policy.admit(&remote.url)?;
         let mut transport: Box<dyn Transport> = match remote.url.scheme {
             Scheme::Http | Scheme::Https => Box::new(http::connect(remote, Arc::clone(&guard))?),
             Scheme::Ssh => Box::new(ssh::connect(remote, Arc::clone(&guard))?),

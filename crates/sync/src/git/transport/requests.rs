@@ -5,7 +5,7 @@ use std::{io, sync::Arc};
 use ureq::{Agent, Body, http::Response};
 use zeroize::Zeroizing;
 
-use super::super::{FileUrls, GitError, RemoteUrl};
+use super::super::{FileUrls, GitError, RemoteUrl, UrlPolicy};
 use super::Guard;
 
 /// Makes requests within one operation.
@@ -13,6 +13,8 @@ pub(super) struct Requests {
     pub(super) agent: Agent,
     /// The repository: only its host gets the credentials.
     pub(super) origin: RemoteUrl,
+    /// Where a redirect may lead.
+    pub(super) policy: Arc<UrlPolicy>,
     pub(super) authorization: Option<Zeroizing<String>>,
     pub(super) guard: Arc<Guard>,
 }
@@ -30,6 +32,7 @@ impl Requests {
             url.split_once("?service").map_or(url, |(path, _)| path),
             FileUrls::Refused,
         )
+        .and_then(|target| self.policy.admit(&target).map(|()| target))
         .map_err(|error| self.guard.fail(error))?;
         let mut all: Vec<(&str, &str)> = headers
             .iter()
