@@ -48,6 +48,7 @@ pub fn manifests(data: &[u8]) {
     let overlay = Overlay {
         labels,
         annotations: BTreeMap::new(),
+        ignored: Vec::new(),
     };
     for found in manifest::parse(data, None).manifests {
         let entry = inventory::encode(&found.id);

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`crypto`] | the item format, keys and certificates; knows nothing of Kubernetes |
 //! | [`scope`] | binds items to a namespace and a name |
+//! | [`sealed_with`] | which key sealed what, as an annotation |
 //! | [`api`] | the custom resource |
 //! | [`unseal`], [`template`], [`hint`] | pure: a SealedSecret and a keyring in, items out |
 //! | [`observe`] → [`decide`] → [`act`] → [`report`] | the controller; `decide` is pure, only `act` writes |
@@ -40,6 +41,7 @@ pub mod redact;
 pub mod report;
 pub mod run;
 pub mod scope;
+pub mod sealed_with;
 pub mod server;
 pub mod template;
 pub mod unseal;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser};
 
+pub use super::keys::{BackupArguments, KeysArguments, KeysCommand, ListArguments, RestoreArguments};
 use crate::goflags::boolean;
 
 /// Seals Secrets for a cluster: what it prints is safe to commit.
@@ -15,10 +16,10 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE|URL")]
     pub cert: Vec<String>,
     /// Namespace of the controller
-    #[arg(long, default_value = "kube-system")]
+    #[arg(long, default_value = "kube-system", global = true)]
     pub controller_namespace: String,
     /// Name of the controller's Service
-    #[arg(long, default_value = "sealed-secrets-controller")]
+    #[arg(long, default_value = "sealed-secrets-controller", global = true)]
     pub controller_name: String,
     /// Output format: json or yaml
     #[arg(short = 'o', long)]
@@ -45,6 +46,10 @@ pub struct Arguments {
     /// Where the items may be opened: strict, namespace-wide or cluster-wide
     #[arg(long)]
     pub scope: Option<crate::scope::Scope>,
+    /// Record the fingerprint of the key in the annotation plumbline.dev/sealed-with of the SealedSecret
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false",
+          hide_default_value = true, value_parser = boolean, action = ArgAction::Set)]
+    pub sealed_with: bool,
     /// With --recovery-unseal: private keys, as PEM, key Secret or List of key Secrets (can be repeated)
     #[arg(long, value_name = "FILE", value_delimiter = ',')]
     pub recovery_private_key: Vec<PathBuf>,
@@ -63,6 +68,52 @@ pub enum Command {
     Lint(LintArguments),
     /// Seal the items in files anew, changing nothing but ciphertexts
     Reseal(ResealArguments),
+    /// Seal one value into a file, leaving everything else in it as it is
+    Set(SetArguments),
+    /// Edit the items of a file in your editor; what you do not change keeps its ciphertext
+    Edit(EditArguments),
+    /// The sealing keys of the cluster: list, backup, restore
+    Keys(KeysArguments),
+}
+
+/// Of `kubeseal set`.
+#[derive(Debug, Args)]
+pub struct SetArguments {
+    /// File with the SealedSecret: its name, namespace and scope count
+    pub file: PathBuf,
+    /// Key of the item; added when it is not there
+    pub key: String,
+    /// Certificate to seal with (default: --cert before the command, then the controller's)
+    #[arg(long, value_name = "FILE|URL")]
+    pub cert: Option<String>,
+    /// File that holds the value (default: standard input); taken as it is, a line break at the end included
+    #[arg(long, value_name = "FILE")]
+    pub from_file: Option<PathBuf>,
+    /// Which SealedSecret, when the file holds several
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Record the fingerprint of the key in the annotation plumbline.dev/sealed-with (kept up to date where it is there)
+    #[arg(long)]
+    pub sealed_with: bool,
+}
+
+/// Of `kubeseal edit`.
+#[derive(Debug, Args)]
+pub struct EditArguments {
+    /// File with the SealedSecret: its name, namespace and scope count
+    pub file: PathBuf,
+    /// Certificate to seal with (default: --cert before the command, then the controller's)
+    #[arg(long, value_name = "FILE|URL")]
+    pub cert: Option<String>,
+    /// Open the items with these private keys (default: take the values from the Secret in the cluster)
+    #[arg(long, value_name = "FILE", value_delimiter = ',')]
+    pub recovery_private_key: Vec<PathBuf>,
+    /// Which SealedSecret, when the file holds several
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Record the fingerprint of the key in the annotation plumbline.dev/sealed-with (kept up to date where it is there)
+    #[arg(long)]
+    pub sealed_with: bool,
 }
 
 /// Of `kubeseal lint`.
@@ -88,6 +139,9 @@ pub struct ResealArguments {
     /// Say what would be done
     #[arg(long)]
     pub dry_run: bool,
+    /// Record the fingerprint of the key in the annotation plumbline.dev/sealed-with (kept up to date where it is there)
+    #[arg(long)]
+    pub sealed_with: bool,
     /// Accepted for clarity: directories are always followed down
     #[arg(long)]
     pub recursive: bool,
@@ -137,65 +191,65 @@ pub struct Mode {
 #[command(next_help_heading = "Cluster")]
 pub struct ClusterArguments {
     /// Kubeconfig file (default: $KUBECONFIG, then ~/.kube/config, then the pod's service account)
-    #[arg(long, value_name = "FILE")]
+    #[arg(global = true, long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
     /// Namespace of the Secrets that do not state one
-    #[arg(short = 'n', long)]
+    #[arg(global = true, short = 'n', long)]
     pub namespace: Option<String>,
     /// Context of the kubeconfig
-    #[arg(long)]
+    #[arg(global = true, long)]
     pub context: Option<String>,
     /// Cluster of the kubeconfig
-    #[arg(long)]
+    #[arg(global = true, long)]
     pub cluster: Option<String>,
     /// User of the kubeconfig
-    #[arg(long)]
+    #[arg(global = true, long)]
     pub user: Option<String>,
     /// User to impersonate
-    #[arg(long = "as", value_name = "USER")]
+    #[arg(global = true, long = "as", value_name = "USER")]
     pub impersonate: Option<String>,
     /// Group to impersonate (can be repeated)
-    #[arg(long = "as-group", value_name = "GROUP")]
+    #[arg(global = true, long = "as-group", value_name = "GROUP")]
     pub impersonate_groups: Vec<String>,
     /// UID to impersonate
-    #[arg(long = "as-uid", value_name = "UID")]
+    #[arg(global = true, long = "as-uid", value_name = "UID")]
     pub impersonate_uid: Option<String>,
     /// Address of the API server
-    #[arg(short = 's', long, value_name = "URL")]
+    #[arg(global = true, short = 's', long, value_name = "URL")]
     pub server: Option<String>,
     /// Bearer token
-    #[arg(long, hide_env_values = true)]
+    #[arg(global = true, long, hide_env_values = true)]
     pub token: Option<String>,
     /// CA bundle of the API server
-    #[arg(long, value_name = "FILE")]
+    #[arg(global = true, long, value_name = "FILE")]
     pub certificate_authority: Option<PathBuf>,
     /// Client certificate
-    #[arg(long, value_name = "FILE")]
+    #[arg(global = true, long, value_name = "FILE")]
     pub client_certificate: Option<PathBuf>,
     /// Client key
-    #[arg(long, value_name = "FILE")]
+    #[arg(global = true, long, value_name = "FILE")]
     pub client_key: Option<PathBuf>,
     /// Do not check the API server's certificate
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean,
+    #[arg(global = true, long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean,
           action = ArgAction::Set)]
     pub insecure_skip_tls_verify: Option<bool>,
     /// Name that the API server's certificate is checked for
-    #[arg(long, value_name = "NAME")]
+    #[arg(global = true, long, value_name = "NAME")]
     pub tls_server_name: Option<String>,
     /// Proxy on the way to the API server
-    #[arg(long, value_name = "URL")]
+    #[arg(global = true, long, value_name = "URL")]
     pub proxy_url: Option<String>,
     /// Ask for uncompressed answers
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean,
+    #[arg(global = true, long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean,
           action = ArgAction::Set)]
     pub disable_compression: Option<bool>,
     /// How long to wait for an answer, for instance 30s; 0 waits as long as it takes
-    #[arg(long, value_name = "DURATION")]
+    #[arg(global = true, long, value_name = "DURATION")]
     pub request_timeout: Option<String>,
     /// User name for basic authentication
-    #[arg(long)]
+    #[arg(global = true, long)]
     pub username: Option<String>,
     /// Password for basic authentication
-    #[arg(long)]
+    #[arg(global = true, long)]
     pub password: Option<String>,
 }

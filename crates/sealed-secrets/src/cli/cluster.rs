@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use kube::client::AuthError;
 use kube::config::{
     AuthInfo, Cluster, Context, KubeConfigOptions, Kubeconfig, NamedAuthInfo, NamedCluster, NamedContext,
 };
@@ -45,12 +46,32 @@ pub(super) async fn client(arguments: &ClusterArguments) -> Result<Client, Error
     config.read_timeout = timeout;
     config.connect_timeout = Some(timeout.unwrap_or(Duration::from_secs(30)));
     config.default_retry = false;
-    Client::try_from(config).map_err(|error| unusable(&error))
+    Client::try_from(config).map_err(|error| Error::Kubeconfig(explained(&error)))
+}
+
+/// Why there is no client. What a credential plugin prints on standard output is a credential, or part of one.
+fn explained(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Auth(AuthError::AuthExecRun { cmd, out }) => format!(
+            "the credential plugin {cmd:?} failed with {}: {}",
+            out.status,
+            String::from_utf8_lossy(&out.stderr).trim()
+        ),
+        kube::Error::Auth(AuthError::AuthExecParse(_)) => {
+            "the credential plugin printed something else than an ExecCredential (not shown: it may hold a credential)"
+                .to_owned()
+        }
+        other => other.to_string(),
+    }
 }
 
 /// The namespace that the flags or the kubeconfig state; `None` when neither does.
 pub(super) fn explicit_namespace(arguments: &ClusterArguments) -> Result<Option<String>, Error> {
-    if let Some(namespace) = &arguments.namespace {
+    if let Some(namespace) = arguments
+        .namespace
+        .as_ref()
+        .filter(|namespace| !namespace.is_empty())
+    {
         return Ok(Some(namespace.clone()));
     }
     if let Some(kubeconfig) = kubeconfig(arguments)? {

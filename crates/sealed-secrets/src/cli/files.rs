@@ -41,3 +41,8 @@ fn walk(directory: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), 
     }
     Ok(())
 }
+
+/// Whether `text` can hold a SealedSecret at all.
+pub(super) fn mentions_sealed_secret(text: &[u8]) -> bool {
+    text.windows(12).any(|window| window == b"SealedSecret")
+}

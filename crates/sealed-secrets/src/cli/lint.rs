@@ -6,11 +6,12 @@ use serde_json::Value;
 
 use super::args::LintArguments;
 use super::output::Target;
-use super::{Error, files, merge};
+use super::{Error, files, manifest, merge};
 use crate::api::SealedSecret;
 use crate::crypto::cert::Certificate;
-use crate::crypto::{Envelope, TAG_LEN, decode};
+use crate::crypto::{Envelope, Fingerprint, TAG_LEN, decode};
 use crate::scope::Scope;
+use crate::sealed_with::{self, SEALED_WITH};
 use crate::{documents, template};
 
 /// Checks every SealedSecret of the files that `arguments` name; an error when there is anything to say.
@@ -26,22 +27,23 @@ pub(super) fn run(arguments: &LintArguments) -> Result<(), Error> {
         .collect::<Result<Vec<_>, Error>>()?;
     let (mut objects, mut problems) = (0, Vec::new());
     for path in files::find(&arguments.paths)? {
-        match documents::parse(&std::fs::read(&path).map_err(Error::open(&path))?) {
+        let text = std::fs::read(&path).map_err(Error::open(&path))?;
+        match documents::parse(&text) {
             Ok(documents) => {
                 for (number, document) in documents.iter().enumerate() {
-                    if document.get("kind").and_then(Value::as_str) == Some("SealedSecret") {
+                    for object in manifest::sealed_secrets(std::slice::from_ref(document)) {
                         objects += 1;
-                        let found = check(document, &certificates);
+                        let found = check(object, &certificates);
                         problems.extend(
                             found
                                 .into_iter()
-                                .map(|problem| place(&path, number, document, &problem)),
+                                .map(|problem| place(&path, number, object, &problem)),
                         );
                     }
                 }
             }
             // Templates of charts and the like are no YAML, and none of our business.
-            Err(error) if mentions_sealed_secret(&path) => {
+            Err(error) if files::mentions_sealed_secret(&text) => {
                 problems.push(format!("{}: {error}", path.display()));
             }
             Err(_) => {}
@@ -55,10 +57,6 @@ pub(super) fn run(arguments: &LintArguments) -> Result<(), Error> {
         problems.len(),
         problems.join("\n")
     )))
-}
-
-fn mentions_sealed_secret(path: &Path) -> bool {
-    std::fs::read_to_string(path).is_ok_and(|text| text.contains("kind: SealedSecret"))
 }
 
 fn place(path: &Path, number: usize, document: &Value, problem: &str) -> String {
@@ -111,13 +109,13 @@ fn check(document: &Value, certificates: &[Certificate]) -> Vec<String> {
         problems.extend(item(data, certificates).map(|problem| format!("spec.data: {problem}")));
     }
     for (key, text) in &sealed.spec.encrypted_data {
-        let valid = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
-        if key.is_empty() || key.len() > 253 || !key.bytes().all(valid) {
+        if !super::set::is_valid_key(key) {
             problems.push(format!("spec.encryptedData.{key}: not a valid key of a Secret"));
         }
         problems
             .extend(item(text, certificates).map(|problem| format!("spec.encryptedData.{key}: {problem}")));
     }
+    problems.extend(unknown_keys(&sealed, certificates));
     for (key, source) in sealed.spec.template.data.iter().flatten() {
         problems.extend(template::check(key, source).err().map(|error| error.to_string()));
     }
@@ -129,6 +127,24 @@ fn check(document: &Value, certificates: &[Certificate]) -> Vec<String> {
         }
     }
     problems
+}
+
+/// Items that, by the annotation, were sealed with none of the certificates.
+fn unknown_keys(sealed: &SealedSecret, certificates: &[Certificate]) -> Option<String> {
+    let annotation = sealed.metadata.annotations.as_ref()?.get(SEALED_WITH)?;
+    let known = |key: &Fingerprint| {
+        certificates
+            .iter()
+            .any(|certificate| certificate.public_key.fingerprint() == key)
+    };
+    let said = sealed_with::parse(annotation, sealed.spec.encrypted_data.keys());
+    let (item, key) = said
+        .iter()
+        .find(|(_, key)| !known(key))
+        .filter(|_| !certificates.is_empty())?;
+    Some(format!(
+        "spec.encryptedData.{item}: sealed with key {key} (says {SEALED_WITH}), which none of the certificates has"
+    ))
 }
 
 /// What is wrong with one item.

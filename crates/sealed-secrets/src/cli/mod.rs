@@ -4,9 +4,12 @@
 
 mod args;
 mod cluster;
+mod edit;
 mod error;
 mod files;
+mod keys;
 mod lint;
+mod manifest;
 mod merge;
 mod output;
 mod raw;
@@ -14,6 +17,7 @@ mod recover;
 mod remote;
 mod reseal;
 mod seal;
+mod set;
 
 use std::ffi::OsString;
 use std::io::{IsTerminal as _, Read as _};
@@ -22,7 +26,10 @@ use std::process::ExitCode;
 
 use k8s_openapi::jiff::Timestamp;
 
-pub use self::args::{Arguments, ClusterArguments, Command, LintArguments, Mode, ResealArguments};
+pub use self::args::{
+    Arguments, BackupArguments, ClusterArguments, Command, EditArguments, KeysArguments, KeysCommand,
+    LintArguments, ListArguments, Mode, ResealArguments, RestoreArguments, SetArguments,
+};
 pub use self::error::Error;
 use self::output::{Format, Target};
 use crate::crypto::cert::Certificate;
@@ -59,6 +66,9 @@ pub async fn run(arguments: &Arguments) -> Result<(), Error> {
             let certificate = Certificate::from_pem(&remote::open_certificate(&reseal.cert).await?)?;
             return reseal::run(reseal, certificate.usable_at(Timestamp::now())?);
         }
+        Some(Command::Set(set)) => return set::run(set, arguments).await,
+        Some(Command::Edit(edit)) => return edit::run(edit, arguments).await,
+        Some(Command::Keys(keys)) => return keys::run(keys, arguments).await,
         None => {}
     }
     if !arguments.from_file.is_empty() && !mode.raw {
@@ -172,6 +182,16 @@ async fn certificate(arguments: &Arguments) -> Result<Certificate, Error> {
         None => remote::fetch_certificate(arguments).await?,
     };
     Ok(Certificate::from_pem(&pem)?)
+}
+
+/// The certificate of a command: its own, or the one that everything else seals with; usable now.
+async fn certificate_for(own: Option<&str>, arguments: &Arguments) -> Result<Certificate, Error> {
+    let certificate = match own {
+        Some(location) => Certificate::from_pem(&remote::open_certificate(location).await?)?,
+        None => certificate(arguments).await?,
+    };
+    certificate.usable_at(Timestamp::now())?;
+    Ok(certificate)
 }
 
 /// The bytes of `file`, or of standard input; says what it waits for when that is a terminal.

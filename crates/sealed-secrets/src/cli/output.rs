@@ -61,14 +61,38 @@ impl Target {
                 stdout.write_all(text.as_bytes())?;
                 Ok(stdout.flush()?)
             }
-            Self::File(path) => replace(path, text),
+            Self::File(path) => replace(path, text.as_bytes(), Access::Everybody),
+        }
+    }
+
+    /// Writes bytes that are nobody else's business.
+    pub(super) fn write_private(&self, bytes: &[u8]) -> Result<(), Error> {
+        match self {
+            Self::Stdout => {
+                let mut stdout = std::io::stdout().lock();
+                stdout.write_all(bytes)?;
+                Ok(stdout.flush()?)
+            }
+            Self::File(path) => replace(path, bytes, Access::Owner),
         }
     }
 }
 
+/// Who may read a file that is new.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Access {
+    Everybody,
+    Owner,
+}
+
 /// Writes beside `path` and renames; a symbolic link keeps pointing where it does, modes are kept.
-fn replace(path: &Path, text: &str) -> Result<(), Error> {
-    let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+fn replace(path: &Path, bytes: &[u8], access: Access) -> Result<(), Error> {
+    let real = match std::fs::canonicalize(path) {
+        Ok(real) => real,
+        // A link that leads nowhere is not to become a file: somebody means another place.
+        Err(error) if path.is_symlink() => return Err(Error::open(path)(error)),
+        Err(_) => path.to_owned(),
+    };
     let parent = real
         .parent()
         .filter(|parent| !parent.as_os_str().is_empty())
@@ -77,11 +101,13 @@ fn replace(path: &Path, text: &str) -> Result<(), Error> {
         .prefix(".kubeseal-")
         .tempfile_in(parent)
         .map_err(Error::open(path))?;
-    file.write_all(text.as_bytes())?;
+    file.write_all(bytes)?;
     match std::fs::metadata(&real) {
+        _ if access == Access::Owner => {}
         Ok(existing) => std::fs::set_permissions(file.path(), existing.permissions())?,
         Err(_) => make_readable(file.path())?,
     }
+    file.as_file().sync_all()?;
     file.persist(&real)
         .map_err(|error| Error::open(path)(error.error))?;
     Ok(())

@@ -180,7 +180,7 @@ async fn proxy_path(client: &Client, arguments: &Arguments) -> Result<String, Er
 }
 
 /// The API server's own words, as kubectl prints them.
-fn message(error: &kube::Error) -> String {
+pub(super) fn message(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) if status.message.is_empty() => {
             format!("the controller answered {}", status.code)

@@ -11,6 +11,7 @@ use crate::crypto::cert::Certificate;
 use crate::crypto::{decode, seal as seal_item};
 use crate::documents;
 use crate::scope::Scope;
+use crate::sealed_with::SEALED_WITH;
 
 /// Annotations in which kubectl and its like keep the whole plaintext object.
 const LAST_APPLIED: [&str; 2] = [
@@ -54,7 +55,7 @@ pub(super) fn seal(
     for mut secret in secrets(input)? {
         apply_flags(&mut secret, arguments)?;
         check(&secret, arguments)?;
-        text += &seal_one(&secret, certificate, format)?;
+        text += &seal_one(&secret, certificate, format, arguments.sealed_with)?;
     }
     Ok(text)
 }
@@ -146,6 +147,11 @@ fn parse(document: &Value) -> Result<Input, Error> {
         })?;
         items.insert(key.clone(), value.as_bytes().to_vec().into());
     }
+    if let Some(key) = items.keys().find(|key| !super::set::is_valid_key(key)) {
+        return Err(Error::Input(format!(
+            "{key:?} in the input Secret is not a valid key of a Secret: letters, digits, '-', '_' and '.', at most 253"
+        )));
+    }
     Ok(Input {
         name: text(&metadata, "name"),
         namespace: text(&metadata, "namespace"),
@@ -199,7 +205,13 @@ fn apply_flags(secret: &mut Input, arguments: &Arguments) -> Result<(), Error> {
         set_annotations(&mut secret.metadata, &annotations);
     }
     if secret.scope != Scope::ClusterWide {
-        match arguments.cluster.namespace.as_deref() {
+        // An empty flag is none, as everywhere in kubectl.
+        match arguments
+            .cluster
+            .namespace
+            .as_deref()
+            .filter(|wanted| !wanted.is_empty())
+        {
             Some(wanted) if !secret.namespace.is_empty() && wanted != secret.namespace => {
                 return Err(Error::Input(format!(
                     "namespace mismatch: input secret is in namespace {:?} but {wanted:?} was specified",
@@ -245,7 +257,12 @@ pub(super) fn seal_items(
         .collect()
 }
 
-fn seal_one(secret: &Input, certificate: &Certificate, format: Format) -> Result<String, Error> {
+fn seal_one(
+    secret: &Input,
+    certificate: &Certificate,
+    format: Format,
+    sealed_with: bool,
+) -> Result<String, Error> {
     let mut template_metadata = secret.metadata.clone();
     let mut metadata = Map::new();
     for (field, value) in [("name", &secret.name), ("namespace", &secret.namespace)] {
@@ -254,8 +271,16 @@ fn seal_one(secret: &Input, certificate: &Certificate, format: Format) -> Result
             template_metadata.insert(field.to_owned(), json!(value));
         }
     }
+    let mut annotations = Map::new();
     if let Some(key) = secret.scope.annotation() {
-        metadata.insert("annotations".to_owned(), json!({ key: "true" }));
+        annotations.insert(key.to_owned(), json!("true"));
+    }
+    if sealed_with {
+        let fingerprint = certificate.public_key.fingerprint().to_string();
+        annotations.insert(SEALED_WITH.to_owned(), json!(fingerprint));
+    }
+    if !annotations.is_empty() {
+        metadata.insert("annotations".to_owned(), Value::Object(annotations));
     }
     let mut template = json!({ "metadata": template_metadata });
     if let Some(type_) = &secret.type_ {

@@ -130,4 +130,33 @@ async fn both_kubeseals_work_against_this_controller_through_the_service_proxy()
     let again = std::fs::read_to_string(&file).unwrap();
     assert_ne!(again, sealed);
     assert!(again.starts_with("---\n"));
+    // One item of the file, with the controller's certificate; then the list of keys, from the controller's records.
+    run(&support::ours(), &["set", "sealed.yaml", "k"], "new").ok();
+    let changed = std::fs::read_to_string(&file).unwrap();
+    let differing = again.lines().zip(changed.lines()).filter(|(old, new)| old != new);
+    assert_eq!(differing.count(), 1);
+    place.world.kubectl_with(&["apply", "-f", "-"], &changed).unwrap();
+    assert_eq!(item(&place.secret("file", |_| true).await, "k"), Some("new"));
+    let rows = wait_for("the records of three objects", PATIENCE, async || {
+        let text = run(&support::ours(), &["keys", "list", "--json"], "").ok();
+        let rows: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+        if rows[0]["objects"] == 3 {
+            Ok(rows)
+        } else {
+            Err(text)
+        }
+    })
+    .await
+    .unwrap();
+    assert_eq!(rows.as_array().unwrap().len(), 1);
+    assert_eq!(rows[0]["state"], "sealing");
+    assert_eq!(rows[0]["items"], 3);
+    assert_eq!(rows[0]["safeToRetire"], false);
+    // One that does not open does not stop the others from being asked about.
+    let named = |name: &str| changed.replace("name: file", &format!("name: {name}"));
+    let all = [named("one"), changed.clone(), named("two")].concat();
+    assert_eq!(
+        run(&support::ours(), &["--validate"], &all).failure(),
+        "unable to decrypt sealed secret: one\nunable to decrypt sealed secret: two"
+    );
 }
