@@ -11,13 +11,13 @@ pub const MANAGER: &str = "plumbline-reloader";
 
 /// The fields that our manager's applies own.
 #[derive(Debug, Clone, Default)]
-pub struct Owned {
-    fields: Option<Value>,
+pub struct Owned<'a> {
+    fields: Option<&'a Value>,
 }
 
-impl Owned {
+impl<'a> Owned<'a> {
     /// Reads an object's metadata.
-    pub fn of(meta: &ObjectMeta) -> Self {
+    pub fn of(meta: &'a ObjectMeta) -> Self {
         let ours = meta.managed_fields.iter().flatten().find(|entry| {
             entry.manager.as_deref() == Some(MANAGER)
                 && entry.operation.as_deref() == Some("Apply")
@@ -26,7 +26,7 @@ impl Owned {
         Self {
             fields: ours
                 .and_then(|entry| entry.fields_v1.as_ref())
-                .map(|fields| fields.0.clone()),
+                .map(|fields| &fields.0),
         }
     }
 
@@ -67,7 +67,7 @@ impl Owned {
     }
 
     fn at(&self, path: &[&str]) -> bool {
-        let mut at = self.fields.as_ref();
+        let mut at = self.fields;
         for key in path {
             at = at.and_then(|value| value.get(key));
         }
@@ -91,7 +91,8 @@ mod tests {
                 {"manager": manager, "operation": operation, "fieldsType": "FieldsV1", "fieldsV1": fields}]}))
             .unwrap()
         };
-        let ours = Owned::of(&meta(MANAGER, "Apply"));
+        let ours = meta(MANAGER, "Apply");
+        let ours = Owned::of(&ours);
         assert!(ours.template_annotation("example.com/a"));
         assert!(!ours.template_annotation("example.com/b"));
         assert!(ours.variable("web", "X"));

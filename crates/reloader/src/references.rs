@@ -22,13 +22,17 @@ struct Use {
 /// Every referenced source.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct References {
-    found: BTreeMap<SourceKey, Use>,
+    // In order. Most have one or two, and thousands of workloads are kept: a map would take several times the room.
+    found: Box<[(SourceKey, Use)]>,
 }
+
+#[derive(Default)]
+struct Found(BTreeMap<SourceKey, Use>);
 
 impl References {
     /// The references of a pod template: mounted volumes first, then variables.
     pub fn of(spec: &PodSpec) -> Self {
-        let mut references = Self::default();
+        let mut found = Found::default();
         let volumes: BTreeMap<&str, Vec<(SourceKey, Keys)>> = spec
             .volumes
             .iter()
@@ -43,41 +47,50 @@ impl References {
                 .flat_map(|(mount, sources)| narrowed(mount, sources))
                 .collect()
         };
-        references.add(&spec.containers, mounts, |position| position);
+        found.add(&spec.containers, mounts, |position| position);
         // A source that only an init container uses marks the first container.
-        references.add(init, mounts, |_| 0);
-        references.add(&spec.containers, variables, |position| position);
-        references.add(init, variables, |_| 0);
-        references
+        found.add(init, mounts, |_| 0);
+        found.add(&spec.containers, variables, |position| position);
+        found.add(init, variables, |_| 0);
+        Self {
+            found: found.0.into_iter().collect(),
+        }
     }
 
     /// Forgets which keys are used, for those to whom it makes no difference.
     pub fn forget_keys(&mut self) {
-        for found in self.found.values_mut() {
+        for (_, found) in &mut self.found {
             found.keys = None;
         }
     }
 
     /// Whether a source is referenced.
     pub fn contains(&self, source: &SourceKey) -> bool {
-        self.found.contains_key(source)
+        self.of_source(source).is_some()
     }
 
     /// The position of the container that gets the source's variable: the first one for a source without reference.
     pub fn container(&self, source: &SourceKey) -> usize {
-        self.found.get(source).map_or(0, |found| found.container)
+        self.of_source(source).map_or(0, |found| found.container)
     }
 
     /// The keys of a source that are used, if it is not used as a whole.
     pub fn keys(&self, source: &SourceKey) -> Option<&BTreeSet<String>> {
-        self.found.get(source)?.keys.as_ref()
+        self.of_source(source)?.keys.as_ref()
     }
 
     /// All referenced sources.
     pub fn iter(&self) -> impl Iterator<Item = &SourceKey> {
-        self.found.keys()
+        self.found.iter().map(|(source, _)| source)
     }
 
+    fn of_source(&self, source: &SourceKey) -> Option<&Use> {
+        let at = self.found.binary_search_by(|(known, _)| known.cmp(source)).ok()?;
+        self.found.get(at).map(|(_, found)| found)
+    }
+}
+
+impl Found {
     fn add(
         &mut self,
         containers: &[Container],
@@ -86,7 +99,7 @@ impl References {
     ) {
         for (position, container) in containers.iter().enumerate() {
             for (source, keys) in uses(container) {
-                match self.found.entry(source) {
+                match self.0.entry(source) {
                     Entry::Vacant(entry) => drop(entry.insert(Use {
                         container: place(position),
                         keys,

@@ -273,7 +273,7 @@ fn pause_period(value: &str, keys: &Keys) -> Result<std::time::Duration, Problem
     })
 }
 
-fn live(template: &PodTemplateSpec, owned: &Owned) -> Live {
+fn live(template: &PodTemplateSpec, owned: &Owned<'_>) -> Live {
     let annotations = template
         .metadata
         .as_ref()

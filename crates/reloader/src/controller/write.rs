@@ -42,16 +42,18 @@ impl Controller {
                     state.index.written(after);
                 }
                 state.pending.remove(&key);
-                let memory = state.memory.entry(key).or_default();
-                memory.failures = 0;
-                // What is wrong with its annotations is so still.
-                let problems = &write.workload.policy.problems;
-                memory
-                    .told
-                    .retain(|told| problems.iter().any(|problem| problem.to_string() == *told));
+                if let Some(memory) = state.memory.get_mut(&key) {
+                    memory.failures = 0;
+                    // What is wrong with its annotations is so still.
+                    let problems = &write.workload.policy.problems;
+                    memory
+                        .told
+                        .retain(|told| problems.iter().any(|problem| problem.to_string() == *told));
+                }
                 if write.changes.is_empty() {
                     drop(state);
                 } else {
+                    let memory = state.memory.entry(key).or_default();
                     memory.rolled.push_back(start);
                     if memory.rolled.len() > self.config.settings.flap.limit.max(1) {
                         memory.rolled.pop_front();

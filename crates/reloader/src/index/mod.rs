@@ -70,8 +70,8 @@ type LocalWorkload = (WorkloadKind, String);
 struct Namespace {
     sources: BTreeMap<SourceKey, Source>,
     workloads: BTreeMap<LocalWorkload, Workload>,
-    // Who references a source or names it literally.
-    users: HashMap<SourceKey, BTreeSet<LocalWorkload>>,
+    // Who references a source or names it literally, in order. Most sources have one user: a set would take ten times the room.
+    users: HashMap<SourceKey, Vec<LocalWorkload>>,
     // Who names sources by an expression.
     expressions: BTreeSet<LocalWorkload>,
 }
@@ -204,7 +204,9 @@ impl Index {
 impl Namespace {
     fn uses(&self, key: &WorkloadKey, source: &SourceKey) -> bool {
         let local = (key.kind, key.name.clone());
-        self.users.get(source).is_some_and(|users| users.contains(&local))
+        self.users
+            .get(source)
+            .is_some_and(|users| users.binary_search(&local).is_ok())
             || (self.expressions.contains(&local) && self.names_by_expression(&local, source))
     }
 

@@ -59,7 +59,10 @@ impl Index {
         }
         let namespace = self.namespaces.entry(workload.key.namespace.clone()).or_default();
         for source in users_of(&workload) {
-            namespace.users.entry(source).or_default().insert(local.clone());
+            let users = namespace.users.entry(source).or_default();
+            if let Err(place) = users.binary_search(&local) {
+                users.insert(place, local.clone());
+            }
         }
         if SourceKind::ALL
             .into_iter()
@@ -133,7 +136,9 @@ impl Index {
         };
         for source in users_of(&workload) {
             if let Some(users) = namespace.users.get_mut(&source) {
-                users.remove(&local);
+                if let Ok(place) = users.binary_search(&local) {
+                    users.remove(place);
+                }
                 if users.is_empty() {
                     namespace.users.remove(&source);
                 }

@@ -33,8 +33,12 @@ pub(super) async fn measure(scale: &Scale, figures: &mut Figures) -> anyhow::Res
     let reloader = Reloader::start(&stage.plane, &[])?;
     let measured = async {
         stage.adopted(scale.deployments).await?;
-        let note = format!("{size}; adopted within {:.0} s", begin.elapsed().as_secs_f64());
+        let took = begin.elapsed().as_secs();
         tokio::time::sleep(SETTLE).await;
+        let note = format!(
+            "{:.1} MiB without the program itself; {size}; adopted within {took} s",
+            reloader.own()?
+        );
         let goal = (Goal::Below(60.0), Goal::Below(120.0));
         figures.add(
             "memory after adoption",

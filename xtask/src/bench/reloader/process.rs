@@ -50,6 +50,11 @@ impl Reloader {
         self.memory("VmRSS:")
     }
 
+    /// What of it is its own, not the program's text, in MiB.
+    pub(super) fn own(&self) -> anyhow::Result<f64> {
+        self.memory("RssAnon:")
+    }
+
     fn memory(&self, line: &str) -> anyhow::Result<f64> {
         let path = format!("/proc/{}/status", self.process.id());
         let status =
