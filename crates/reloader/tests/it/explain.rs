@@ -42,6 +42,15 @@ async fn a_dry_run_of_a_cluster_it_has_never_seen_tells_each_change_and_writes_n
     bench.create(workload("Deployment", "web", &[AUTO])).await?;
     let before = bench.get("Deployment", "web").await?;
     let dry = bench.start(&["--dry-run", "--debounce=0s"]).await?;
+    wait_for("what it is now to be known", LIMIT, async || {
+        let log = dry.log();
+        if log.contains("would be recorded") {
+            Ok(())
+        } else {
+            Err(log)
+        }
+    })
+    .await?;
     for round in 1..=2 {
         bench.set("ConfigMap", "app", &format!("changed {round}")).await?;
         wait_for("the change to be told", LIMIT, async || {
