@@ -4,12 +4,18 @@
 use std::{path::Path, process::Child, time::Duration};
 
 /// Restricts the calling thread, and with it the processes that it starts, to run `program` and to read `directory`.
-/// For good: call it on a thread of its own.
+/// For good: call it on a thread of its own. Says whether the kernel does so.
 #[cfg(target_os = "linux")]
-pub(super) fn restrict(program: &Path, directory: &Path) {
+pub(super) fn restrict(program: &Path, directory: &Path) -> bool {
     match enforce(program, directory) {
-        Ok(status) => tracing::debug!(?status, "kustomize is confined"),
-        Err(error) => tracing::debug!(%error, "kustomize is not confined by the kernel"),
+        Ok(status) => {
+            tracing::debug!(?status, "kustomize is confined");
+            status != landlock::RulesetStatus::NotEnforced
+        }
+        Err(error) => {
+            tracing::debug!(%error, "kustomize is not confined by the kernel");
+            false
+        }
     }
 }
 
@@ -64,7 +70,43 @@ pub(super) fn limit(child: &Child, memory: u64, time: Duration) {
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(super) fn restrict(_: &Path, _: &Path) {}
+pub(super) fn restrict(_: &Path, _: &Path) -> bool {
+    false
+}
 
 #[cfg(not(target_os = "linux"))]
 pub(super) fn limit(_: &Child, _: u64, _: Duration) {}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::{fs, process::Command, thread};
+
+    use super::*;
+
+    #[test]
+    fn a_confined_process_reads_its_directory_and_nothing_else() {
+        let (own, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        for directory in [&own, &other] {
+            fs::write(directory.path().join("file"), "x").unwrap();
+        }
+        let program = Path::new("/bin/cat").canonicalize().unwrap();
+        let (inside, outside) = (own.path().join("file"), other.path().join("file"));
+        let confined = thread::spawn(move || {
+            let enforced = restrict(&program, own.path());
+            let read = |file: &Path| {
+                Command::new(&program)
+                    .arg(file)
+                    .output()
+                    .unwrap()
+                    .status
+                    .success()
+            };
+            let run = Command::new("/bin/sh").args(["-c", "true"]).output().is_ok();
+            (enforced, read(&inside), read(&outside), run)
+        });
+        let (enforced, inside, outside, run) = confined.join().unwrap();
+        assert!(inside);
+        // Where the kernel cannot do it, the other bounds have to do.
+        assert_eq!((outside, run), (!enforced, !enforced));
+    }
+}
