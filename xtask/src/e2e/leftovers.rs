@@ -15,6 +15,12 @@ use crate::demo::timeline::Timeline;
 pub(super) fn after_a_crash(timeline: &mut Timeline, dir: &Path) -> anyhow::Result<()> {
     let since = timeline
         .action("kill -9 of `cargo xtask cluster up --node` while containers come up; `cluster down`");
+    let begun = dir.join("node/containerd.sock");
+    // An earlier run may have left one.
+    match fs::remove_file(&begun) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
     let me = std::env::current_exe().context("cannot find myself")?;
     let mut up = Command::new(me)
         .args(["cluster", "up", "--node", "--dir"])
@@ -23,7 +29,6 @@ pub(super) fn after_a_crash(timeline: &mut Timeline, dir: &Path) -> anyhow::Resu
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()?;
-    let begun = dir.join("node/containerd.sock");
     let deadline = Instant::now() + super::PATIENCE;
     while !begun.exists() {
         if let Some(status) = up.try_wait()? {
