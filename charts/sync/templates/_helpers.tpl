@@ -92,6 +92,18 @@ annotations:
 - apiGroups: [source.toolkit.fluxcd.io]
   resources: [gitrepositories/status]
   verbs: [patch]
+{{- if .Values.receiver.enabled }}
+# Webhooks, and the request for a look that they bring.
+- apiGroups: [notification.toolkit.fluxcd.io]
+  resources: [receivers]
+  verbs: [list, watch]
+- apiGroups: [notification.toolkit.fluxcd.io]
+  resources: [receivers/status]
+  verbs: [patch]
+- apiGroups: [source.toolkit.fluxcd.io]
+  resources: [gitrepositories]
+  verbs: [patch]
+{{- end }}
 # Finalizers.
 - apiGroups: [kustomize.toolkit.fluxcd.io]
   resources: [kustomizations]

@@ -17,10 +17,11 @@ mod values;
 use std::{os::unix::process::CommandExt as _, process::Command};
 
 use anyhow::{Context as _, bail};
-use plumbline_testkit::{Leash, target_dir};
-use xshell::{Shell, cmd};
+use plumbline_testkit::target_dir;
+use xshell::Shell;
 
 use self::{figures::Figures, stage::Stage, syncer::Syncer};
+use crate::image;
 
 /// What to measure.
 #[derive(clap::Subcommand)]
@@ -36,17 +37,13 @@ pub(crate) enum Subject {
 }
 
 impl Subject {
-    /// Its name on the command line and of its file, its package, and its binaries.
-    fn names(&self) -> (&'static str, &'static str, &'static [&'static str]) {
+    /// Its name on the command line and of its file.
+    fn name(&self) -> &'static str {
         match self {
-            Self::Sync(_) => ("sync", "plumbline-sync", &["plumbline-sync"]),
-            Self::SyncEstate(_) => ("sync-estate", "plumbline-sync", &["plumbline-sync"]),
-            Self::Reloader(_) => ("reloader", "plumbline-reloader", &["plumbline-reloader"]),
-            Self::SealedSecrets(_) => (
-                "sealed-secrets",
-                "plumbline-sealed-secrets",
-                &["plumbline-unsealer", "kubeseal"],
-            ),
+            Self::Sync(_) => "sync",
+            Self::SyncEstate(_) => "sync-estate",
+            Self::Reloader(_) => "reloader",
+            Self::SealedSecrets(_) => "sealed-secrets",
         }
     }
 
@@ -122,16 +119,12 @@ const QUICK: Scale = Scale {
 };
 
 pub(crate) fn run(sh: &Shell, subject: &Subject) -> anyhow::Result<()> {
-    let ((name, package, binaries), args) = (subject.names(), subject.args());
+    let (name, args) = (subject.name(), subject.args());
     if cfg!(debug_assertions) {
         return Err(again_in_release(sh, name, args, subject.part()));
     }
-    println!("building {} (release)", binaries.join(" and "));
-    let flags = binaries.iter().flat_map(|binary| ["--bin", binary]);
-    let build = cmd!(sh, "cargo build --release --package {package} {flags...}");
-    if !Leash::new()?.run(&mut build.quiet().into())?.success() {
-        bail!("{package} does not build: see above");
-    }
+    // All at once, as they are put into images: one alone would compile its dependencies with other features.
+    image::compile(sh, image::Profile::Release)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

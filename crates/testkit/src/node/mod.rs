@@ -2,7 +2,7 @@
 //!
 //! It lives in namespaces of its own (network, mounts, processes), so that nothing of it can outlive its first process:
 //! the kernel ends the containers and takes mounts, interfaces and packet filters away. What remains for
-//! [`Node::stop`] and [`crate::down`] are control groups and the directory. See docs/adr/0030.
+//! [`Node::stop`] and [`crate::down`] are control groups and the directory. See docs/adr/0032.
 
 mod cgroups;
 mod config;

@@ -63,7 +63,7 @@ fn one_command_brings_the_kinds_and_what_is_made_of_them() {
     let manifest = documents(&stage.helm.run(&["get", "manifest", FIRST, "-n", FIRST]).unwrap()).unwrap();
     let named = |kind: &str| manifest.iter().filter(|object| object["kind"] == kind).count();
     assert_eq!(named("Kustomization"), 1);
-    assert_eq!(named("CustomResourceDefinition"), 2);
+    assert_eq!(named("CustomResourceDefinition"), 3);
     let after = stage.get(&["kustomization", FIRST, "-n", FIRST]);
     assert_eq!(after["metadata"]["uid"], uid, "it is the same one");
     assert_eq!(after["spec"]["interval"], "4m");
