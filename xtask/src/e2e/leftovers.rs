@@ -21,14 +21,15 @@ pub(super) fn after_a_crash(timeline: &mut Timeline, dir: &Path) -> anyhow::Resu
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
         _ => {}
     }
-    let me = std::env::current_exe().context("cannot find myself")?;
-    let mut up = Command::new(me)
+    // Not by its path: the file may have been replaced by the build just before.
+    let mut up = Command::new("/proc/self/exe")
         .args(["cluster", "up", "--node", "--dir"])
         .arg(dir)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
-        .spawn()?;
+        .spawn()
+        .context("cannot start `cluster up --node`")?;
     let deadline = Instant::now() + super::PATIENCE;
     while !begun.exists() {
         if let Some(status) = up.try_wait()? {
@@ -100,7 +101,8 @@ pub(super) fn nothing(dir: &Path) -> anyhow::Result<()> {
             .filter(|line| line.contains("198.19."))
             .map(|line| format!("rule {line}")),
     );
-    let networks = Command::new("ip").args(["route", "show"]).output()?;
+    let networks = Command::new("ip").args(["route", "show"]).output();
+    let networks = networks.context("cannot run `ip route show`")?;
     let networks = String::from_utf8_lossy(&networks.stdout).into_owned();
     left.extend(
         networks
