@@ -125,21 +125,33 @@ pub(crate) fn goals(profile: Profile, built: &[Built]) -> anyhow::Result<()> {
     }
 }
 
+/// The packages whose programs are in the images.
+const PACKAGES: [&str; 3] = [
+    "--package=plumbline-sync",
+    "--package=plumbline-reloader",
+    "--package=plumbline-sealed-secrets",
+];
+
 /// Compiles all programs at once, unless that has just been done.
 pub(crate) fn compile(sh: &Shell, profile: Profile) -> anyhow::Result<()> {
     if profile == Profile::Dev && std::env::var_os(BUILT_VARIABLE).is_some() {
         return Ok(());
     }
     // With the features that the tests are built with: then there is nothing to be compiled again.
-    let which = match profile {
-        Profile::Release => vec![
-            "--release",
-            "--package=plumbline-sync",
-            "--package=plumbline-reloader",
-            "--package=plumbline-sealed-secrets",
-        ],
-        Profile::Dev => vec!["--workspace"],
-    };
+    match profile {
+        Profile::Release => build_programs(sh, &[&["--release"], &PACKAGES[..]].concat()),
+        Profile::Dev => build_programs(sh, &["--workspace"]),
+    }
+}
+
+/// Compiles the release build of this program, and with it all others: one alone would have their common dependencies
+/// compiled twice where its features differ. Returns where it is.
+pub(crate) fn compile_with_self(sh: &Shell) -> anyhow::Result<PathBuf> {
+    build_programs(sh, &[&["--release", "--package=xtask"], &PACKAGES[..]].concat())?;
+    Ok(program(Profile::Release, "xtask"))
+}
+
+fn build_programs(sh: &Shell, which: &[&str]) -> anyhow::Result<()> {
     let build = cmd!(sh, "cargo build {which...} --bins");
     println!("== {build}");
     let status = Leash::new()?.run(&mut Command::from(build))?;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
-use plumbline_common::events::{Kind, Note, Recorder};
+use plumbline_common::events::{Doing, Kind, Note, Recorder};
 
 use crate::{
     alert::Alerter,
@@ -25,6 +25,8 @@ pub struct Reporter {
     pub config_maps: Recorder,
     /// Events for Secrets, as component `reloader-secrets`.
     pub secrets: Recorder,
+    /// Events give way to what is in progress here.
+    pub doing: Doing,
     /// Count by namespace too.
     pub by_namespace: bool,
     /// Alerts, if they are on.

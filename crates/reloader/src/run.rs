@@ -12,7 +12,7 @@ use kube::{Client, runtime::watcher};
 use plumbline_common::{
     admin::{self, Admin},
     client::{self, ClientOptions},
-    events::Recorder,
+    events::{Doing, Recorder},
     leader::{self, Leadership},
     shutdown::{Stopping, Supervisor},
     telemetry,
@@ -79,8 +79,10 @@ async fn controller(flags: &Flags) -> anyhow::Result<()> {
         let router = admin.router().route("/live", axum::routing::get(async || "ok\n"));
         supervisor.spawn("HTTP", admin::serve(address, router, supervisor.stopping()));
     }
-    let (config_maps, sending_for_config_maps) = Recorder::new(client.clone(), "reloader-configmaps");
-    let (secrets, sending_for_secrets) = Recorder::new(client.clone(), "reloader-secrets");
+    let doing = Doing::default();
+    let (config_maps, sending_for_config_maps) =
+        Recorder::after(client.clone(), "reloader-configmaps", &doing);
+    let (secrets, sending_for_secrets) = Recorder::after(client.clone(), "reloader-secrets", &doing);
     tokio::spawn(sending_for_config_maps);
     tokio::spawn(sending_for_secrets);
     let alerter = Alerts::from_variables(environment_variable).map(|alerts| {
@@ -101,6 +103,7 @@ async fn controller(flags: &Flags) -> anyhow::Result<()> {
         metrics,
         config_maps,
         secrets,
+        doing,
         by_namespace,
         alerter,
         notifier,

@@ -121,9 +121,8 @@ const QUICK: Scale = Scale {
 pub(crate) fn run(sh: &Shell, subject: &Subject) -> anyhow::Result<()> {
     let (name, args) = (subject.name(), subject.args());
     if cfg!(debug_assertions) {
-        return Err(again_in_release(sh, name, args, subject.part()));
+        return again_in_release(sh, name, args, subject.part());
     }
-    // All at once, as they are put into images: one alone would compile its dependencies with other features.
     image::compile(sh, image::Profile::Release)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -151,25 +150,15 @@ pub(crate) fn run(sh: &Shell, subject: &Subject) -> anyhow::Result<()> {
 
 /// The bare client beside which the syncer is measured must be as fast as it can be: the debug build of this
 /// program becomes the release build of itself. Returns only when that fails.
-fn again_in_release(sh: &Shell, name: &str, args: &Args, part: Option<estate::Part>) -> anyhow::Error {
-    println!("building the bench (release)");
-    let mut command = Command::new("cargo");
-    command
-        .args([
-            "run",
-            "--quiet",
-            "--release",
-            "--package",
-            "xtask",
-            "--",
-            "bench",
-            name,
-        ])
-        .current_dir(sh.current_dir())
+fn again_in_release(sh: &Shell, name: &str, args: &Args, part: Option<estate::Part>) -> anyhow::Result<()> {
+    let program = image::compile_with_self(sh)?;
+    let error = Command::new(program)
+        .args(["bench", name])
         .args(args.check.then_some("--check"))
         .args(args.quick.then_some("--quick"))
-        .args(part.map(|part| format!("--part={}", part.name())));
-    anyhow::Error::new(command.exec()).context("cannot start cargo")
+        .args(part.map(|part| format!("--part={}", part.name())))
+        .exec();
+    Err(anyhow::Error::new(error).context("cannot start the release build"))
 }
 
 async fn sync(scale: Scale) -> anyhow::Result<Figures> {

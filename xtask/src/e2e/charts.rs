@@ -16,7 +16,7 @@ pub(super) struct Chart {
     pub(super) object: &'static str,
     /// What runs in its pod.
     pub(super) program: &'static str,
-    values: &'static [&'static str],
+    pub(super) values: &'static [&'static str],
 }
 
 pub(super) const SYNC: Chart = Chart {

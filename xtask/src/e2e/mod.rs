@@ -9,6 +9,7 @@ mod rights;
 mod stage;
 mod story;
 mod teardown;
+mod tenant;
 
 use std::{fs, path::PathBuf, time::Duration};
 
@@ -69,7 +70,8 @@ pub(crate) fn run(sh: &Shell, args: &Args) -> anyhow::Result<()> {
             story::tell(&mut stage, &mut timeline).await?;
             figures::memory(&stage, &mut timeline, args.profile).await?;
             rights::judge(&stage, &mut timeline).await?;
-            teardown::tell(&stage, &mut timeline).await
+            teardown::tell(&stage, &mut timeline).await?;
+            tenant::tell(&stage, &mut timeline).await
         };
         let told = told.await.map_err(|error| stage.explain(error));
         if args.keep {

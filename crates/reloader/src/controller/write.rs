@@ -29,10 +29,12 @@ impl Controller {
             return "dry_run";
         }
         let start = Instant::now();
+        let writing = self.reporter.doing.begin();
         let performed =
             tokio::time::timeout(WRITE_LIMIT, write.perform(&self.writer, &self.config.keys)).await;
         let outcome = performed.unwrap_or_else(|_| Err(Error::Timeout(key.clone(), WRITE_LIMIT)));
         let outcome = self.remember_instead(&write, outcome);
+        drop(writing);
         let took = start.elapsed();
         match outcome {
             Ok(after) => {

@@ -1,8 +1,8 @@
-//! `sshd` on a loopback port, for the user who runs the tests.
+//! `sshd` on a port of its own, for the user who runs the tests.
 
 use std::{
     fs,
-    net::{TcpListener, TcpStream},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
@@ -17,7 +17,7 @@ use crate::Leash;
 /// An ssh server with keys of its own, until it is dropped.
 pub struct SshServer {
     directory: PathBuf,
-    port: u16,
+    address: SocketAddr,
     user: String,
     repository: PathBuf,
     leash: Option<Leash>,
@@ -36,6 +36,11 @@ impl SshServer {
     /// Serves the repository (and with it whatever the user can reach: it is an ordinary ssh server on loopback that
     /// lets in only the key made here). `directory` takes its files.
     pub fn start(repository: &Repository, directory: &Path) -> anyhow::Result<Self> {
+        Self::start_at(repository, directory, Ipv4Addr::LOCALHOST.into())
+    }
+
+    /// The same at another address of this machine, such as the one by which a node knows it.
+    pub fn start_at(repository: &Repository, directory: &Path, address: IpAddr) -> anyhow::Result<Self> {
         let sshd = ["/usr/sbin/sshd", "/usr/local/sbin/sshd", "/usr/bin/sshd"]
             .into_iter()
             .find(|path| Path::new(path).exists())
@@ -56,10 +61,10 @@ impl SshServer {
             // sshd refuses to start as root without it; its service unit makes it too.
             drop(fs::create_dir_all("/run/sshd"));
         }
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let address = TcpListener::bind((address, 0))?.local_addr()?;
         let file = |name: &str| directory.join(name).display().to_string();
         let config = format!(
-            "ListenAddress 127.0.0.1\nPort {port}\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\nStrictModes no\n\
+            "ListenAddress {address}\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\nStrictModes no\n\
              UsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nAcceptEnv GIT_PROTOCOL\n\
              PermitRootLogin prohibit-password\n",
             file("host_key"),
@@ -76,7 +81,7 @@ impl SshServer {
             .stderr(log);
         let mut child = leash.spawn(&mut command)?;
         let until = Instant::now() + Duration::from_secs(10);
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        while TcpStream::connect(address).is_err() {
             if child.try_wait()?.is_some() || Instant::now() > until {
                 bail!(
                     "sshd does not listen: {}",
@@ -87,7 +92,7 @@ impl SshServer {
         }
         Ok(Self {
             directory,
-            port,
+            address,
             user,
             repository: repository.path().to_owned(),
             leash: Some(leash),
@@ -98,16 +103,16 @@ impl SshServer {
     /// The URL of the repository.
     pub fn url(&self) -> String {
         format!(
-            "ssh://{}@127.0.0.1:{}{}",
+            "ssh://{}@{}{}",
             self.user,
-            self.port,
+            self.address,
             self.repository.display()
         )
     }
 
     /// The URL of something that does not exist.
     pub fn url_of_nothing(&self) -> String {
-        format!("ssh://{}@127.0.0.1:{}/nonexistent.git", self.user, self.port)
+        format!("ssh://{}@{}/nonexistent.git", self.user, self.address)
     }
 
     /// A private key the server lets in.
@@ -127,20 +132,17 @@ impl SshServer {
 
     /// The `known_hosts` line of the server.
     pub fn known_hosts(&self) -> anyhow::Result<String> {
-        Ok(format!(
-            "[127.0.0.1]:{} {}",
-            self.port,
-            self.read("host_key.pub")?
-        ))
+        self.line_of("host_key.pub")
     }
 
     /// A `known_hosts` line with another key for the server.
     pub fn wrong_known_hosts(&self) -> anyhow::Result<String> {
-        Ok(format!(
-            "[127.0.0.1]:{} {}",
-            self.port,
-            self.read("other_key.pub")?
-        ))
+        self.line_of("other_key.pub")
+    }
+
+    fn line_of(&self, key: &str) -> anyhow::Result<String> {
+        let (host, port) = (self.address.ip(), self.address.port());
+        Ok(format!("[{host}]:{port} {}", self.read(key)?))
     }
 
     fn read(&self, name: &str) -> anyhow::Result<String> {

@@ -11,6 +11,7 @@ pub(crate) mod network;
 
 use std::{
     fs,
+    net::IpAddr,
     path::Path,
     process::Command,
     time::{Duration, Instant},
@@ -82,6 +83,11 @@ impl Node {
     /// The control plane; programs that it starts run on this machine, not on the node.
     pub fn plane(&self) -> &ControlPlane {
         &self.plane
+    }
+
+    /// This machine, as the node and its pods see it.
+    pub fn machine(&self) -> anyhow::Result<IpAddr> {
+        Ok(network::HOST.parse()?)
     }
 
     /// Gives the node an image, from an archive.
