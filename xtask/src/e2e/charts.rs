@@ -10,7 +10,10 @@ use super::{PATIENCE, stage::Stage};
 /// A chart, and what people call its release.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Chart {
+    /// The release.
     pub(super) name: &'static str,
+    /// In the directory `charts`.
+    pub(super) chart: &'static str,
     pub(super) namespace: &'static str,
     /// Deployment and ServiceAccount.
     pub(super) object: &'static str,
@@ -21,6 +24,7 @@ pub(super) struct Chart {
 
 pub(super) const SYNC: Chart = Chart {
     name: "sync",
+    chart: "sync",
     namespace: "flux-system",
     object: "sync",
     program: "plumbline-sync",
@@ -39,6 +43,7 @@ pub(super) const SYNC: Chart = Chart {
 };
 pub(super) const RELOADER: Chart = Chart {
     name: "reloader",
+    chart: "reloader",
     namespace: "reloader",
     object: "reloader-reloader",
     program: "plumbline-reloader",
@@ -46,6 +51,7 @@ pub(super) const RELOADER: Chart = Chart {
 };
 pub(super) const UNSEALER: Chart = Chart {
     name: "sealed-secrets",
+    chart: "sealed-secrets",
     namespace: "kube-system",
     object: "sealed-secrets-controller",
     program: "plumbline-unsealer",
@@ -56,7 +62,7 @@ pub(super) const CHARTS: [Chart; 3] = [UNSEALER, RELOADER, SYNC];
 impl Stage {
     /// `helm install` or `helm upgrade`, waiting until the chart's pods are ready.
     pub(super) fn helm(&self, verb: &str, chart: Chart, more: &[&str]) -> anyhow::Result<String> {
-        let path = workspace_dir().join("charts").join(chart.name);
+        let path = workspace_dir().join("charts").join(chart.chart);
         let path = path
             .to_str()
             .context("the checkout has a name that is not text")?;

@@ -19,6 +19,7 @@ use crate::demo::timeline::Timeline;
 
 const TEAM: Chart = Chart {
     name: "team",
+    chart: "sync",
     namespace: "team",
     object: "team-sync",
     program: "plumbline-sync",
