@@ -11,6 +11,7 @@ use super::{
     desk::{Desk, Wants},
     output::{self, plain},
     session::Session,
+    target::Rights,
     verdict::{self, Action, Change, Question},
 };
 use crate::{
@@ -167,7 +168,18 @@ async fn report(desk: &Desk, object: &Kustomization, args: &PlanArgs) -> anyhow:
         name: owner.name.clone(),
         ..Report::default()
     };
-    let step = desk.step(object, &owner);
+    let rights = if args.as_yourself {
+        Rights::Kubeconfig
+    } else {
+        Rights::Account
+    };
+    let step = match desk.step_there(object, &owner, rights).await {
+        Ok(step) => step,
+        Err(error) => {
+            report.problems.push(format!("{error:#}"));
+            return Ok(report);
+        }
+    };
     let wants = match desk.wants(&step).await {
         Ok(wants) => wants,
         Err(error) => {
@@ -179,18 +191,19 @@ async fn report(desk: &Desk, object: &Kustomization, args: &PlanArgs) -> anyhow:
     report.revision.clone_from(&artifact.revision);
     let context = &desk.parts.context;
     let client = if args.as_yourself {
-        desk.session.client.clone()
+        step.cluster.client.clone()
     } else {
-        context.client_for(&object.spec, &owner.namespace)?
+        step.client()?
     };
     // Once to know which objects to read, and once more with what was read.
     let first = desk.plan(&step, &wants).await?;
-    let found = verdict::read(&client, &context.live, &first).await;
+    let found = verdict::read(&client, &step.cluster.live, &first).await;
     let planned = step.plan(first.recorded, artifact, desired);
     let bodies = Bodies::new(artifact.snapshot.clone(), desired);
     let secrets = step.secret_values().await;
     let question = Question {
         context,
+        cluster: &step.cluster,
         client: &client,
         owner: &owner,
         planned: &planned,
