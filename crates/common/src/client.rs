@@ -93,11 +93,7 @@ pub async fn connect_observed(
 }
 
 /// A client whose connections `connector` makes. A proxy of the configuration is the connector's business.
-pub fn over<C>(
-    config: &Config,
-    connector: C,
-    observer: Option<Arc<dyn Observer>>,
-) -> anyhow::Result<Client>
+pub fn over<C>(config: &Config, connector: C, observer: Option<Arc<dyn Observer>>) -> anyhow::Result<Client>
 where
     C: Service<Uri> + Clone + Send + Sync + 'static,
     C::Response: Connection + Read + Write + Send + Unpin + 'static,

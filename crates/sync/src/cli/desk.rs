@@ -23,6 +23,7 @@ use tempfile::TempDir;
 use super::{
     TargetArgs,
     session::Session,
+    target,
     worktree::{self, WorkTree},
 };
 use crate::{
@@ -208,7 +209,7 @@ impl Desk {
         let home = step.home();
         let read = shards::read(&self.session.client, &status, None, &home);
         let recorded = read.await.map_err(|message| anyhow!(message))?;
-        Ok(self.of_this_cluster(step, recorded))
+        Ok(target::of_this_cluster(step, recorded))
     }
 
     /// Keeps a connection open as long as the command runs.

@@ -65,22 +65,22 @@ impl Desk {
         }
         Ok(step.at(cluster))
     }
+}
 
-    /// The inventory, unless it is about another cluster than the look.
-    pub(super) fn of_this_cluster(&self, step: &Step<'_>, recorded: Recorded) -> Recorded {
-        let status = step.object.status.clone().unwrap_or_default();
-        let which = identity::of_inventory(&status, &step.object.spec, step.about.generation);
-        match which.filter(|which| !which.is(&step.cluster.id)) {
-            Some(which) if !recorded.entries.is_empty() => {
-                output::note(&format!(
-                    "the inventory of {} is about {}: its {} object(s) stay there and are no longer managed",
-                    step.owner.name,
-                    which.name(),
-                    recorded.entries.len()
-                ));
-                recorded.with(Inventory::new())
-            }
-            _ => recorded,
+/// The inventory, unless it is about another cluster than the look.
+pub(super) fn of_this_cluster(step: &Step<'_>, recorded: Recorded) -> Recorded {
+    let status = step.object.status.clone().unwrap_or_default();
+    let which = identity::of_inventory(&status, &step.object.spec, step.about.generation);
+    match which.filter(|which| !which.is(&step.cluster.id)) {
+        Some(which) if !recorded.entries.is_empty() => {
+            output::note(&format!(
+                "the inventory of {} is about {}: its {} object(s) stay there and are no longer managed",
+                step.owner.name,
+                which.name(),
+                recorded.entries.len()
+            ));
+            recorded.with(Inventory::new())
         }
+        _ => recorded,
     }
 }

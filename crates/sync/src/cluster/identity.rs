@@ -29,8 +29,16 @@ impl ClusterId {
     pub fn is(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Home, Self::Home) => true,
-            (Self::Remote { uid: Some(one), .. }, Self::Remote { uid: Some(other), .. }) => one == other,
-            (Self::Remote { server: one, .. }, Self::Remote { server: other, .. }) => one == other,
+            (
+                Self::Remote { uid, server },
+                Self::Remote {
+                    uid: its,
+                    server: its_server,
+                },
+            ) => match (uid, its) {
+                (Some(uid), Some(its)) => uid == its,
+                _ => server == its_server,
+            },
             _ => false,
         }
     }
@@ -84,13 +92,9 @@ pub fn of_inventory(
         .inventory
         .as_ref()
         .is_none_or(|inventory| inventory.entries.is_empty());
-    match &spec.kube_config {
-        None => Some(ClusterId::Home),
-        Some(_) if is_empty => None,
-        // Nothing has changed since it was written: it is where the spec says.
-        Some(_) if status.observed_generation == Some(generation) => None,
-        Some(_) => Some(ClusterId::Home),
-    }
+    // Where nothing has changed since it was written it is where the spec says.
+    let is_of_spec = is_empty || status.observed_generation == Some(generation);
+    (spec.kube_config.is_none() || !is_of_spec).then_some(ClusterId::Home)
 }
 
 /// Whether the condition has to be written before anything else is: what tells where the inventory is would get lost.

@@ -206,11 +206,11 @@ async fn follow(
 
 /// Whether a watch ended because it is refused.
 fn is_forbidden(error: &watcher::Error) -> bool {
-    let error = match error {
-        watcher::Error::InitialListFailed(error)
-        | watcher::Error::WatchStartFailed(error)
-        | watcher::Error::WatchFailed(error) => error,
-        _ => return false,
+    let (watcher::Error::InitialListFailed(error)
+    | watcher::Error::WatchStartFailed(error)
+    | watcher::Error::WatchFailed(error)) = error
+    else {
+        return false;
     };
     matches!(error, kube::Error::Api(status) if status.code == 403)
 }

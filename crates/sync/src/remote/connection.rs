@@ -298,9 +298,7 @@ async fn uid_of_home(client: &Client) -> Result<Option<String>, String> {
 /// What a failure means for whoever has to do something about it.
 fn describe(error: &kube::Error) -> String {
     match error {
-        kube::Error::Api(status) if status.code == 401 => {
-            NOT_ACCEPTED.into()
-        }
+        kube::Error::Api(status) if status.code == 401 => NOT_ACCEPTED.into(),
         kube::Error::Api(status) if status.code == 403 => format!("it refuses: {}", status.message),
         kube::Error::Api(status) => format!("it answers {}: {}", status.code, status.message),
         other if is_timeout(other) => "it does not answer in time".into(),

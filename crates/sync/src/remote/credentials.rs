@@ -59,7 +59,9 @@ impl Tokens {
             .create_token_request(account, &PostParams::default(), &request)
             .await?;
         let Some(status) = answer.status else {
-            return Err(kube::Error::Service("the API server answers without a token".into()));
+            return Err(kube::Error::Service(
+                "the API server answers without a token".into(),
+            ));
         };
         let lasts = status.expiration_timestamp.0.duration_since(Timestamp::now());
         let lasts = Duration::try_from(lasts).unwrap_or_default();
@@ -88,8 +90,8 @@ impl Step<'_> {
         user: Option<&str>,
     ) -> Result<Arc<Connection>, Problem> {
         let (field, kubeconfig) = match (&reference.secret_ref, &reference.config_map_ref) {
-            (Some(secret), None) => self.from_secret(secret).await?,
-            (None, Some(map)) => self.from_config_map(&map.name).await?,
+            (Some(secret), None) => self.read_secret(secret).await?,
+            (None, Some(map)) => self.ask_for_token(&map.name).await?,
             _ => {
                 return Err(failed(
                     "spec.kubeConfig: name either a secretRef or a configMapRef".into(),
@@ -100,7 +102,7 @@ impl Step<'_> {
         connection.map_err(|refusal| refused(&field, "the kubeconfig is not used", &refusal))
     }
 
-    async fn from_secret(
+    async fn read_secret(
         &self,
         secret: &SecretKeyReference,
     ) -> Result<(String, Zeroizing<Vec<u8>>), Problem> {
@@ -128,7 +130,7 @@ impl Step<'_> {
         }
     }
 
-    async fn from_config_map(&self, name: &str) -> Result<(String, Zeroizing<Vec<u8>>), Problem> {
+    async fn ask_for_token(&self, name: &str) -> Result<(String, Zeroizing<Vec<u8>>), Problem> {
         let namespace = &self.owner.namespace;
         let field = format!("spec.kubeConfig.configMapRef: ConfigMap {namespace}/{name}");
         let client = &self.context.client;

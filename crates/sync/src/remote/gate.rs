@@ -107,12 +107,12 @@ impl Service<Request<Body>> for Gated {
             let answer = async {
                 let answer = client.send(request);
                 tokio::pin!(answer);
-                let answer = match tokio::time::timeout(SLOW, &mut answer).await {
-                    Ok(answer) => answer,
-                    Err(_) => {
-                        gate.suspect();
-                        answer.await
-                    }
+                let in_time = tokio::time::timeout(SLOW, &mut answer).await;
+                let answer = if let Ok(answer) = in_time {
+                    answer
+                } else {
+                    gate.suspect();
+                    answer.await
                 };
                 let is_refused = |answer: &Response<Body>| answer.status() == http::StatusCode::UNAUTHORIZED;
                 if answer.as_ref().map_or(true, is_refused) {

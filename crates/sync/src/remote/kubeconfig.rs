@@ -82,8 +82,8 @@ pub fn read(bytes: &[u8], policy: &KubeconfigPolicy) -> Result<Access, Refusal> 
     let (Some(document), true) = (documents.pop(), documents.is_empty()) else {
         return invalid("it has to be one YAML document".into());
     };
-    let content = match document.content {
-        Ok(content) => content,
+    let root = match document.content {
+        Ok(root) => root,
         // What the parser says may quote what it reads.
         Err(error) => {
             return invalid(format!(
@@ -92,7 +92,7 @@ pub fn read(bytes: &[u8], policy: &KubeconfigPolicy) -> Result<Access, Refusal> 
             ));
         }
     };
-    let root = Fields::of(&content, String::new())?;
+    let root = Fields::of(&root, String::new())?;
     let name = root.text("current-context")?;
     let Some(name) = name else {
         return invalid("current-context: names no context, so nobody knows which cluster is meant".into());

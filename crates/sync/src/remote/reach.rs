@@ -1,6 +1,6 @@
 //! What a look at a Kustomization does to be at the right cluster, and what it does with an inventory of another one.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt::Write as _, sync::Arc, time::Duration};
 
 use kube::{Client, runtime::controller::Action};
 use plumbline_common::{conditions, events};
@@ -55,11 +55,7 @@ impl Step<'_> {
     }
 
     /// What it wants is known; those that waited for it look again.
-    pub(crate) fn set_wish(
-        &self,
-        artifact: &str,
-        desired: &Arc<Desired>,
-    ) -> Vec<Owner> {
+    pub(crate) fn set_wish(&self, artifact: &str, desired: &Arc<Desired>) -> Vec<Owner> {
         let wishes = &self.context.wishes;
         wishes.set(self.owner, &self.cluster.id, artifact, desired)
     }
@@ -264,7 +260,8 @@ fn left_behind<'i>(ids: impl ExactSizeIterator<Item = &'i ObjectId>, from: &str,
         message.push_str(&id.to_string());
     }
     if count > NAMED {
-        message.push_str(&format!("\n… and {} more", count - NAMED));
+        // Writing to a String cannot fail.
+        let _ = write!(message, "\n… and {} more", count - NAMED);
     }
     message
 }

@@ -12,7 +12,6 @@ use crate::{
 };
 
 #[tokio::test(flavor = "multi_thread")]
-#[expect(clippy::too_many_lines, reason = "one story, told in order")]
 async fn a_cluster_that_is_away_loses_nothing_and_holds_up_nobody() -> anyhow::Result<()> {
     let bench = Bench::new().await?;
     let dir = tempfile::tempdir()?;
