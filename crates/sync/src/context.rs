@@ -7,6 +7,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::{Patch, PatchParams},
+    core::Resource as _,
+    runtime::reflector::{ObjectRef, Store},
+};
+use plumbline_common::events::{self, Recorder};
+use serde_json::json;
+
 use crate::{
     api::{Kustomization, KustomizationSpec, KustomizationStatus, ResourceRef},
     build::Builder,
@@ -29,14 +38,6 @@ use crate::{
     status, wait,
     wishes::Wishes,
 };
-use kube::{
-    Api, Client, ResourceExt as _,
-    api::{Patch, PatchParams},
-    core::Resource as _,
-    runtime::reflector::{ObjectRef, Store},
-};
-use plumbline_common::events::{self, Recorder};
-use serde_json::json;
 
 /// Bound on writing a status or a finalizer.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);

@@ -20,7 +20,7 @@ use crate::{
         identity::ClusterId,
         kinds::Kinds,
         live::{Live, Owner},
-        target::TargetCluster,
+        target::{self, TargetCluster},
         unpark,
         watch::{self, Refused, Scope},
     },
@@ -34,9 +34,6 @@ use crate::{
     source::{self, SourceKey, Sources},
     wishes::Wishes,
 };
-
-/// After this time what an earlier process left on objects is not waited to be looked at any longer: it takes memory.
-const STARTING: Duration = Duration::from_mins(10);
 
 /// Runs the controller until it is told to stop or a part of it fails.
 pub async fn run(args: ControllerArgs) -> anyhow::Result<()> {
@@ -173,10 +170,7 @@ impl Controllers {
         let unpark = tokio::spawn(unpark::unpark(Arc::clone(&context.home), news, wake));
         let builder = Arc::clone(&context.builder);
         let live = Arc::clone(&context.home.live);
-        let starting = tokio::spawn(async move {
-            tokio::time::sleep(STARTING).await;
-            live.drop_what_was_left();
-        });
+        let starting = tokio::spawn(target::starting(live));
         admin.set_ready(true);
         let selector = args.watch_label_selector.as_str();
         futures::future::join(

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     api::{CONFIRM_DELETION, Kustomization},
     bodies::Bodies,
-    cluster::live::Owner,
+    cluster::{identity::ClusterId, live::Owner},
     config::ControllerArgs,
     decide::Held,
     manifest::Problem,
@@ -46,6 +46,9 @@ struct Report {
     name: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     revision: String,
+    /// Where that would be, if not in the cluster of the Kustomization.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cluster: Option<String>,
     changes: Vec<Change>,
     unchanged: usize,
     /// Why deletions are held back.
@@ -79,9 +82,13 @@ impl Report {
     }
 
     fn text(&self) -> String {
+        let there = self.cluster.as_ref().map(|name| format!(" in {name}"));
         let mut out = format!(
-            "Kustomization {}/{} at {}\n",
-            self.namespace, self.name, self.revision
+            "Kustomization {}/{} at {}{}\n",
+            self.namespace,
+            self.name,
+            self.revision,
+            there.unwrap_or_default()
         );
         for change in &self.changes {
             let mark = match change.action {
@@ -180,6 +187,9 @@ async fn report(desk: &Desk, object: &Kustomization, args: &PlanArgs) -> anyhow:
             return Ok(report);
         }
     };
+    if step.cluster.id != ClusterId::Home {
+        report.cluster = Some(plain(&step.cluster.id.name()));
+    }
     let wants = match desk.wants(&step).await {
         Ok(wants) => wants,
         Err(error) => {

@@ -18,7 +18,7 @@ use super::{
     desk::Desk,
     output::{self, plain, short},
     session::Session,
-    target::Rights,
+    target::{self, Rights},
     tree,
 };
 use crate::{
@@ -73,6 +73,9 @@ pub(super) struct Node {
     pub(super) revision: String,
     #[serde(flatten)]
     pub(super) state: State,
+    /// Where its objects are, if not in the cluster of the Kustomization.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) cluster: Option<String>,
     /// How many objects it manages.
     pub(super) managed: usize,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -208,6 +211,7 @@ fn node(object: &Kustomization, owner: &Owner) -> Node {
         path: object.spec.path.clone().unwrap_or_else(|| ".".into()),
         revision: status.last_applied_revision.unwrap_or_default(),
         state,
+        cluster: target::remote(object).map(|name| plain(&name)),
         managed: status
             .inventory
             .map(|inventory| inventory.entries.len())

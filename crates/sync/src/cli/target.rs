@@ -7,7 +7,10 @@ use anyhow::{Context as _, bail};
 use super::{desk::Desk, output};
 use crate::{
     api::Kustomization,
-    cluster::{identity, live::Owner},
+    cluster::{
+        identity::{self, ClusterId},
+        live::Owner,
+    },
     inventory::{Inventory, Recorded},
     reconcile::Step,
     remote::State,
@@ -64,6 +67,17 @@ impl Desk {
             asked.with_context(|| format!("the cluster at {server} does not say which kinds it serves"))?;
         }
         Ok(step.at(cluster))
+    }
+}
+
+/// The cluster that the inventory of a Kustomization is about, where that is not its own.
+pub(super) fn remote(object: &Kustomization) -> Option<String> {
+    let status = object.status.clone().unwrap_or_default();
+    let generation = object.metadata.generation.unwrap_or_default();
+    match identity::of_inventory(&status, &object.spec, generation) {
+        Some(ClusterId::Home) => None,
+        Some(which) => Some(which.name()),
+        None => Some("another cluster (spec.kubeConfig)".into()),
     }
 }
 

@@ -4,6 +4,7 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
+    time::Duration,
 };
 
 use kube::{Client, Config};
@@ -47,6 +48,15 @@ pub enum Waits {
     ForKinds,
     /// None does.
     ForNothing,
+}
+
+/// After this time what an earlier process left on objects is not waited to be looked at any longer: it takes memory.
+const STARTING: Duration = Duration::from_mins(10);
+
+/// Forgets what earlier processes left, when it has had its time.
+pub async fn starting(live: Arc<Live>) {
+    tokio::time::sleep(STARTING).await;
+    live.drop_what_was_left();
 }
 
 impl TargetCluster {

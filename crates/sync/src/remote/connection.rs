@@ -23,7 +23,7 @@ use crate::cluster::{
     identity::ClusterId,
     kinds::Kinds,
     live::{Live, Owner},
-    target::TargetCluster,
+    target::{self, TargetCluster},
     unpark,
     watch::{self, Refused, Scope, Watches},
 };
@@ -194,7 +194,7 @@ async fn attend(shared: Arc<Shared>, parts: Parts) {
                         let cluster = parts.cluster(id);
                         // `Err`: it is set already, which only this task does.
                         drop(shared.cluster.set(Arc::clone(&cluster)));
-                        follow_kinds(&mut tasks, &parts, cluster);
+                        accompany(&mut tasks, &parts, cluster);
                     }
                     Some(cluster) if !cluster.id.is(&id) => {
                         shared.replaced.store(true, Ordering::Relaxed);
@@ -223,10 +223,12 @@ async fn attend(shared: Arc<Shared>, parts: Parts) {
     }
 }
 
-/// Notices new kinds, where the account may see them; elsewhere they are asked for at the retry interval.
-fn follow_kinds(tasks: &mut JoinSet<()>, parts: &Parts, cluster: Arc<TargetCluster>) {
+/// Starts what goes on beside. New kinds are noticed where the account may see them; elsewhere they are asked for at the retry
+/// interval.
+fn accompany(tasks: &mut JoinSet<()>, parts: &Parts, cluster: Arc<TargetCluster>) {
     let (changed, news) = mpsc::unbounded_channel();
     let client = parts.client.clone();
+    tasks.spawn(target::starting(Arc::clone(&cluster.live)));
     tasks.spawn(async move { watch::crds(client, changed, Refused::IsFinal).await });
     tasks.spawn(unpark::unpark(cluster, news, parts.wake.clone()));
 }

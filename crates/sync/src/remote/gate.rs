@@ -10,12 +10,16 @@ use std::{
 
 use futures::future::BoxFuture;
 use http::{Request, Response};
+use http_body_util::Limited;
 use kube::{Client, client::Body};
 use tokio::sync::{Notify, watch};
 use tower::Service;
 
 /// An answer that takes longer raises a suspicion.
 const SLOW: Duration = Duration::from_secs(3);
+
+/// The most that is read of an answer: a page of 500 objects' metadata, or all kinds, have a few MiB. A watch has no end.
+const ANSWER: usize = 64 << 20;
 
 /// Whether a remote cluster answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,9 +97,9 @@ pub(super) struct Gated {
 }
 
 impl Service<Request<Body>> for Gated {
-    type Response = Response<Body>;
+    type Response = Response<Limited<Body>>;
     type Error = kube::Error;
-    type Future = BoxFuture<'static, Result<Response<Body>, kube::Error>>;
+    type Future = BoxFuture<'static, Result<Self::Response, kube::Error>>;
 
     fn poll_ready(&mut self, _: &mut task::Context<'_>) -> Poll<Result<(), kube::Error>> {
         Poll::Ready(Ok(()))
@@ -103,6 +107,11 @@ impl Service<Request<Body>> for Gated {
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let (client, gate) = (self.client.clone(), Arc::clone(&self.gate));
+        let is_watch = request
+            .uri()
+            .query()
+            .is_some_and(|query| query.contains("watch="));
+        let most = if is_watch { usize::MAX } else { ANSWER };
         Box::pin(async move {
             let answer = async {
                 let answer = client.send(request);
@@ -123,7 +132,7 @@ impl Service<Request<Body>> for Gated {
             tokio::select! {
                 biased;
                 why = gate.shut() => Err(kube::Error::Service(Box::new(Away(why)))),
-                answer = answer => answer,
+                answer = answer => answer.map(|answer| answer.map(|body| Limited::new(body, most))),
             }
         })
     }

@@ -1,7 +1,7 @@
 //! Kustomizations that are applied to another cluster.
 
 use anyhow::Context as _;
-use kube::api::{DeleteParams, PostParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use plumbline_testkit::wait_for;
 use serde_json::json;
 
@@ -201,6 +201,72 @@ async fn an_inventory_is_never_taken_for_that_of_another_cluster() -> anyhow::Re
     Ok(())
 }
 
+/// A Kustomization with an inventory that Flux wrote: `a`, and `gone`, which Git does not have.
+async fn left_by_flux(bench: &Bench, far: &Far, name: &str, observed: i64) -> anyhow::Result<()> {
+    let ns = bench.namespace();
+    let gone = format!("{name}-gone");
+    let labels =
+        json!({ "kustomize.toolkit.fluxcd.io/name": name, "kustomize.toolkit.fluxcd.io/namespace": ns });
+    let object = serde_json::from_value(json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": gone, "labels": labels }, "data": { "key": "1" },
+    }))?;
+    far.config_maps().create(&PostParams::default(), &object).await?;
+    let spec = json!({ "path": format!("./{name}"), "kubeConfig": there() });
+    bench.kustomization(name, spec).await?;
+    let entry = |name: &str| json!({ "id": format!("{ns}_{name}__ConfigMap"), "v": "v1" });
+    let status = json!({ "status": {
+        "observedGeneration": observed, "inventory": { "entries": [entry(name), entry(&gone)] },
+    } });
+    bench
+        .kustomizations()
+        .patch_status(name, &PatchParams::default(), &Patch::Merge(&status))
+        .await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_inventory_of_flux_is_about_the_cluster_of_the_spec_that_it_was_written_for() -> anyhow::Result<()>
+{
+    let bench = Bench::new().await?;
+    let far = Far::shared(&bench).await?;
+    for name in ["same", "changed"] {
+        bench
+            .repository
+            .write(&format!("{name}/{name}.yaml"), bench.manifest(name, "1"))?;
+    }
+    let revision = bench.commit()?;
+    bench.source(json!({})).await?;
+    // First without a cluster that could be reached: what is written meanwhile must not lose where the inventory is.
+    left_by_flux(&bench, &far, "same", 1).await?;
+    left_by_flux(&bench, &far, "changed", 0).await?;
+    let _syncer = bench.start(&[])?;
+    for name in ["same", "changed"] {
+        bench
+            .until(name, "the Secret to be missed", |object| {
+                ready(object).2.contains("does not exist")
+            })
+            .await?;
+    }
+    give(&bench, &far.kubeconfig()?).await?;
+    for name in ["same", "changed"] {
+        bench.applied_by(name, &revision).await?;
+    }
+    far.until_value("same-gone", None).await?;
+    assert_eq!(
+        far.value("changed-gone").await?.as_deref(),
+        Some("1"),
+        "nobody knows whose it is"
+    );
+    bench
+        .event(
+            "Kustomization",
+            "ClusterChanged",
+            "2 object(s) stay in the cluster of the Kustomization",
+        )
+        .await?;
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_commands_look_at_the_cluster_that_is_applied_to() -> anyhow::Result<()> {
     let bench = Bench::new().await?;
@@ -212,6 +278,7 @@ async fn the_commands_look_at_the_cluster_that_is_applied_to() -> anyhow::Result
     bench.kustomization(APP, json!({ "kubeConfig": there() })).await?;
     let (code, text, errors) = command(&bench, &["plan", APP])?;
     assert_eq!((code, text.contains("1 to create")), (2, true), "{text}{errors}");
+    assert!(text.contains(" in the cluster at https://127.0.0.1:"), "{text}");
     let syncer = bench.start(&[])?;
     bench.applied(&revision).await?;
     drop(syncer);
@@ -221,6 +288,10 @@ async fn the_commands_look_at_the_cluster_that_is_applied_to() -> anyhow::Result
     assert!(
         code == 0 && text.contains("deploy/a.yaml:1") && !text.contains("Missing"),
         "{text}{errors}"
+    );
+    assert!(
+        text.contains("1 object in the cluster at https://127.0.0.1:"),
+        "{text}"
     );
     far.config_maps().delete("a", &DeleteParams::default()).await?;
     let (_, text, errors) = command(&bench, &["status", APP])?;
