@@ -132,6 +132,16 @@ annotations:
     {{- toYaml $accounts | nindent 4 }}
   {{- end }}
 {{- end }}
+{{- with .Values.rbac.tokens }}
+# Tokens for other clusters.
+- apiGroups: [""]
+  resources: [serviceaccounts/token]
+  verbs: [create]
+  {{- if not (has "*" .) }}
+  resourceNames:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end }}
 {{- if include "sync.appliesItself" . }}
 # What is applied.
 {{- range concat .Values.rbac.applyRules .Values.rbac.extraApplyRules }}

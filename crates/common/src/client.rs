@@ -3,9 +3,14 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
+use axum::http::Uri;
+use hyper::rt::{Read, Write};
 use hyper_timeout::TimeoutConnector;
 use hyper_util::{
-    client::legacy::{self, connect::HttpConnector},
+    client::legacy::{
+        self,
+        connect::{Connection, HttpConnector},
+    },
     rt::TokioExecutor,
 };
 use kube::{
@@ -13,7 +18,7 @@ use kube::{
     client::{Body, ConfigExt as _, retry::RetryPolicy},
     config::KubeConfigOptions,
 };
-use tower::{BoxError, ServiceBuilder, retry::RetryLayer};
+use tower::{BoxError, Service, ServiceBuilder, retry::RetryLayer};
 
 use crate::watched::{Observe, Observer};
 
@@ -84,7 +89,18 @@ pub async fn connect_observed(
     let mut http = HttpConnector::new();
     http.enforce_http(false);
     http.set_nodelay(true);
-    let mut connector = TimeoutConnector::new(config.rustls_https_connector_with_connector(http)?);
+    over(&config, http, observer)
+}
+
+/// A client whose connections `connector` makes. A proxy of the configuration is the connector's business.
+pub fn over<C>(config: &Config, connector: C, observer: Option<Arc<dyn Observer>>) -> anyhow::Result<Client>
+where
+    C: Service<Uri> + Clone + Send + Sync + 'static,
+    C::Response: Connection + Read + Write + Send + Unpin + 'static,
+    C::Future: Send + 'static,
+    C::Error: Into<BoxError>,
+{
+    let mut connector = TimeoutConnector::new(config.rustls_https_connector_with_connector(connector)?);
     connector.set_connect_timeout(config.connect_timeout);
     connector.set_read_timeout(config.read_timeout);
     connector.set_write_timeout(config.write_timeout);
@@ -101,5 +117,5 @@ pub async fn connect_observed(
         .map_err(BoxError::from)
         .layer(Observe(observer))
         .service(client);
-    Ok(Client::new(service, config.default_namespace))
+    Ok(Client::new(service, config.default_namespace.clone()))
 }

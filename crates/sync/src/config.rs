@@ -29,7 +29,8 @@ pub struct ControllerArgs {
     /// Only reconcile custom resources with these labels (sharding)
     #[arg(long, default_value = "", value_name = "SELECTOR")]
     pub watch_label_selector: String,
-    /// Labels of the ConfigMaps and Secrets whose change is acted on at once where spec.postBuild names them; empty watches none
+    /// Labels of the ConfigMaps and Secrets whose change is acted on at once where spec.postBuild or spec.kubeConfig names them;
+    /// empty watches none
     #[arg(
         long,
         default_value = "reconcile.fluxcd.io/watch=Enabled",
@@ -76,6 +77,13 @@ pub struct ControllerArgs {
     /// Schemes that they may have: https, ssh, http; all if not given
     #[arg(long, value_name = "SCHEME", value_delimiter = ',', value_parser = parse_scheme)]
     pub allowed_git_schemes: Vec<Scheme>,
+    /// Hosts that the clusters of spec.kubeConfig, and proxies before them, may be on, as for Git; all if not given. The same
+    /// addresses are always refused
+    #[arg(long, value_name = "HOST", value_delimiter = ',')]
+    pub allowed_cluster_hosts: Vec<HostPattern>,
+    /// Let kubeconfigs turn the verification of a cluster's certificate off
+    #[arg(long, default_value_t = false, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub insecure_kubeconfig_tls: bool,
     /// What becomes of a branch that does not continue what was fetched before (after a forced push, for example): held
     /// until it is confirmed by an annotation, or followed
     #[arg(long, default_value = "hold")]
@@ -129,6 +137,9 @@ enum Encoding {
 /// Flags of Flux that are taken so that existing command lines work, and mean nothing here.
 #[derive(Args, Clone, Debug)]
 struct AcceptedArgs {
+    /// No effect: programs that a kubeconfig names are never run
+    #[arg(long, hide_short_help = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    insecure_kubeconfig_exec: Option<bool>,
     /// No effect: dependencies are looked at when they change
     #[arg(long, hide_short_help = true, value_parser = parse_duration)]
     requeue_dependency: Option<Duration>,
@@ -178,6 +189,10 @@ impl ControllerArgs {
     pub fn without_effect(&self) -> Vec<&'static str> {
         let accepted = &self.accepted;
         [
+            (
+                "--insecure-kubeconfig-exec",
+                accepted.insecure_kubeconfig_exec == Some(true),
+            ),
             ("--requeue-dependency", accepted.requeue_dependency.is_some()),
             ("--http-retry", accepted.http_retry.is_some()),
             ("--kube-api-qps", accepted.kube_api_qps.is_some()),

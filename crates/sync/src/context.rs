@@ -2,30 +2,29 @@
 //! Kustomization itself.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
 use kube::{
-    Api, Client, Config, ResourceExt as _,
+    Api, Client, ResourceExt as _,
     api::{Patch, PatchParams},
     core::Resource as _,
     runtime::reflector::{ObjectRef, Store},
 };
 use plumbline_common::events::{self, Recorder};
 use serde_json::json;
-use tokio::sync::Semaphore;
 
 use crate::{
     api::{Kustomization, KustomizationSpec, KustomizationStatus, ResourceRef},
     build::Builder,
     cluster::{
         fields::MANAGER,
-        kinds::Kinds,
-        live::{Live, Owner},
+        identity::{self, ClusterId},
+        live::Owner,
         requests,
-        watch::Watches,
+        target::TargetCluster,
     },
     controller::source_key,
     depends, drift,
@@ -34,6 +33,7 @@ use crate::{
     manifest::{ContentDigest, Desired, ParseCache},
     metrics::Metrics,
     object::ObjectId,
+    remote::{Connection, RemoteClusters},
     source::Sources,
     status, wait,
     wishes::Wishes,
@@ -46,22 +46,16 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Context {
     /// The Kubernetes API as ourselves.
     pub client: Client,
-    /// How to reach it as somebody else.
-    pub config: Config,
+    /// The cluster that Kustomizations are applied to that name no other one.
+    pub home: Arc<TargetCluster>,
+    /// The clusters that others name.
+    pub remotes: RemoteClusters,
     /// What has been fetched.
     pub sources: Arc<Sources>,
-    /// Kinds that are served.
-    pub kinds: Arc<Kinds>,
-    /// What is known of applied objects.
-    pub live: Arc<Live>,
-    /// Watches on their kinds.
-    pub watches: Watches,
     /// Runs kustomize.
     pub builder: Arc<Builder>,
     /// What all Kustomizations want.
     pub wishes: Wishes,
-    /// Requests in flight that apply objects.
-    pub in_flight: Semaphore,
     /// Where events go.
     pub recorder: Recorder,
     /// Durations.
@@ -70,14 +64,8 @@ pub struct Context {
     pub settings: Settings,
     /// What is remembered of each Kustomization.
     pub memory: Mutex<HashMap<Owner, Memory>>,
-    /// Kustomizations with objects whose kind is not served.
-    pub parked: Mutex<HashSet<Owner>>,
-    /// How often the API server may have got new kinds.
-    pub kinds_news: std::sync::atomic::AtomicU64,
     /// All Kustomizations, once the controller runs.
     pub store: OnceLock<Store<Kustomization>>,
-    /// Clients that act as ServiceAccounts.
-    pub impersonated: Mutex<HashMap<String, Client>>,
 }
 
 /// The flags that matter here.
@@ -145,6 +133,18 @@ pub struct Memory {
     pub kinds_asked_at: Option<Instant>,
     /// How often the API server's kinds had been asked for when objects were last parked.
     pub kinds_asked: Option<u64>,
+    /// The connection to the cluster that `spec.kubeConfig` names.
+    pub connection: Option<Arc<Connection>>,
+}
+
+impl Memory {
+    /// The cluster that was last applied to, if it is connected.
+    pub fn cluster(&self, home: &Arc<TargetCluster>) -> Option<Arc<TargetCluster>> {
+        match &self.connection {
+            Some(connection) => connection.cluster(),
+            None => Some(Arc::clone(home)),
+        }
+    }
 }
 
 /// What a set of manifests was loaded for.
@@ -191,10 +191,15 @@ impl Context {
         let mut all = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         match all.remove(owner) {
             Some(memory) if memory.uid == uid => memory,
-            _ => Memory {
-                uid,
-                ..Memory::default()
-            },
+            other => {
+                if let Some(connection) = other.and_then(|other| other.connection) {
+                    connection.leave(owner);
+                }
+                Memory {
+                    uid,
+                    ..Memory::default()
+                }
+            }
         }
     }
 
@@ -208,25 +213,32 @@ impl Context {
 
     /// The Kustomization is gone.
     pub fn forget(&self, owner: &Owner) {
-        self.memory
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(owner);
-        self.parked
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(owner);
-        self.live.forget_owner(owner);
+        let mut all = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let memory = all.remove(owner);
+        drop(all);
+        if let Some(connection) = memory.and_then(|memory| memory.connection) {
+            connection.leave(owner);
+        }
+        self.home.forget_owner(owner);
         self.wake_all(self.wishes.forget(owner));
         self.metrics
             .forget("Kustomization", &owner.name, &owner.namespace);
     }
 
-    /// Whether a Kustomization exists that has the object in its inventory.
-    pub fn claims(&self, owner: &Owner, id: &ObjectId) -> bool {
+    /// Whether a Kustomization exists that has the object of this cluster in its inventory.
+    pub fn claims(&self, owner: &Owner, which: &ClusterId, id: &ObjectId) -> bool {
         let Some(object) = self.find(owner) else {
             return false;
         };
+        let generation = object.metadata.generation.unwrap_or_default();
+        let its = object
+            .status
+            .as_ref()
+            .and_then(|status| identity::of_inventory(status, &object.spec, generation));
+        // One of Flux's inventories may be about any cluster but ours.
+        if !its.map_or(*which != ClusterId::Home, |its| its.is(which)) {
+            return false;
+        }
         let id = inventory::encode(id);
         let inventory = object
             .status
@@ -246,24 +258,19 @@ impl Context {
         self.store.get()?.get(&reference)
     }
 
-    /// Wakes the Kustomizations that take variables from a ConfigMap or Secret.
-    pub fn wake_users_of_variables(&self, kind: &str, namespace: &str, name: &str) {
-        for object in self.store.get().map(Store::state).unwrap_or_default() {
-            let from = object
-                .spec
-                .post_build
-                .as_ref()
-                .map(|build| &build.substitute_from);
-            let mut from = from.into_iter().flatten();
-            if object.namespace().as_deref() == Some(namespace)
-                && from.any(|from| from.kind == kind && from.name == name)
-            {
-                self.watches.wake(&Owner {
-                    namespace: namespace.to_owned(),
-                    name: object.name_any(),
-                });
-            }
-        }
+    /// Wakes the Kustomizations that take variables from a ConfigMap or Secret, or are applied to the cluster that it names.
+    pub fn wake_users_of(&self, kind: &str, namespace: &str, name: &str) {
+        self.wake_those(|object| {
+            let build = object.spec.post_build.iter();
+            let mut from = build.flat_map(|build| &build.substitute_from);
+            let cluster = object.spec.kube_config.as_ref();
+            let secret = cluster.and_then(|cluster| cluster.secret_ref.as_ref());
+            let map = cluster.and_then(|cluster| cluster.config_map_ref.as_ref());
+            object.namespace().as_deref() == Some(namespace)
+                && (from.any(|from| from.kind == kind && from.name == name)
+                    || (kind == "Secret" && secret.is_some_and(|secret| secret.name == name))
+                    || (kind == "ConfigMap" && map.is_some_and(|map| map.name == name)))
+        });
     }
 
     /// Whether a Kustomization that has an object no longer wants it, or has not yet looked at what its source has now.
@@ -281,10 +288,15 @@ impl Context {
             || artifact.is_some_and(|artifact| !self.wishes.has_looked(owner, &artifact.digest))
     }
 
+    /// Asks a Kustomization to look again.
+    pub fn wake(&self, owner: &Owner) {
+        self.home.watches.wake(owner);
+    }
+
     /// Asks these Kustomizations to look again.
     pub fn wake_all(&self, owners: Vec<Owner>) {
         for owner in owners {
-            self.watches.wake(&owner);
+            self.wake(&owner);
         }
     }
 
@@ -319,7 +331,7 @@ impl Context {
     fn wake_those(&self, which: impl Fn(&Kustomization) -> bool) {
         for object in self.store.get().map(Store::state).unwrap_or_default() {
             if which(&object) {
-                self.watches.wake(&Owner {
+                self.wake(&Owner {
                     namespace: object.namespace().unwrap_or_default(),
                     name: object.name_any(),
                 });
@@ -327,38 +339,15 @@ impl Context {
         }
     }
 
-    /// Notes whether a Kustomization has objects that wait for their kind.
-    pub fn park(&self, owner: &Owner, waits: Waits) {
-        let mut parked = self.parked.lock().unwrap_or_else(PoisonError::into_inner);
-        match waits {
-            Waits::ForKinds => drop(parked.insert(owner.clone())),
-            Waits::ForNothing => drop(parked.remove(owner)),
-        }
-    }
-
-    /// The client of the identity that a Kustomization acts as.
-    pub fn client_for(&self, spec: &KustomizationSpec, namespace: &str) -> Result<Client, Error> {
+    /// The account that a Kustomization is applied as; `None` for whoever the cluster is reached as.
+    pub fn account(&self, spec: &KustomizationSpec, namespace: &str) -> Option<String> {
         let account = spec.service_account_name.as_deref().unwrap_or_default();
         let account = if account.is_empty() {
             self.settings.default_service_account.as_str()
         } else {
             account
         };
-        if account.is_empty() {
-            return Ok(self.client.clone());
-        }
-        let user = format!("system:serviceaccount:{namespace}:{account}");
-        let mut clients = self.impersonated.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(client) = clients.get(&user) {
-            return Ok(client.clone());
-        }
-        let mut config = self.config.clone();
-        config.auth_info.impersonate = Some(user.clone());
-        // Only the user: groups of the kubeconfig's own impersonation would be this account's rights.
-        config.auth_info.impersonate_groups = None;
-        let client = Client::try_from(config).map_err(|error| Error::Impersonation(user.clone(), error))?;
-        clients.insert(user, client.clone());
-        Ok(client)
+        (!account.is_empty()).then(|| format!("system:serviceaccount:{namespace}:{account}"))
     }
 
     /// Writes what changed of a status.
@@ -462,15 +451,6 @@ impl Context {
             annotations,
         });
     }
-}
-
-/// Whether objects wait for their kind to be served.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Waits {
-    /// Some do.
-    ForKinds,
-    /// None does.
-    ForNothing,
 }
 
 /// Within the time that a write may take; an object that is gone is not written.

@@ -126,8 +126,11 @@ async fn reconcile_one(object: Arc<Kustomization>, context: Arc<Context>) -> Res
     }
     memory.version = object.resource_version();
     let requested = object.annotations().get(REQUESTED_AT).cloned();
-    if requested.is_some() && requested != memory.requested {
-        context.live.retry_now(&owner);
+    if requested.is_some()
+        && requested != memory.requested
+        && let Some(cluster) = memory.cluster(&context.home)
+    {
+        cluster.live.retry_now(&owner);
     }
     let about = About {
         generation: object.metadata.generation.unwrap_or_default(),
@@ -136,6 +139,7 @@ async fn reconcile_one(object: Arc<Kustomization>, context: Arc<Context>) -> Res
     };
     let step = reconcile::Step {
         context: &context,
+        cluster: Arc::clone(&context.home),
         object: &object,
         owner: &owner,
         about,

@@ -154,7 +154,7 @@ impl Step<'_> {
             let unknown = candidate.need == Need::First && found.inventory.contains_key(&candidate.id);
             let resource = &placed.kind.resource;
             if found.is_old_revision && unknown && kinds.insert((&resource.group, &resource.kind)) {
-                waits.push(self.context.watches.ensure(&placed.kind));
+                waits.push(self.cluster.watches.ensure(&placed.kind));
             }
         }
         futures::future::join_all(waits).await;
@@ -168,20 +168,20 @@ impl Step<'_> {
         left: &[usize],
         found: &Found<'_>,
     ) -> Result<BTreeMap<ObjectId, Left>, Error> {
-        let context = self.context;
-        let client = context.client_for(&self.object.spec, &self.owner.namespace)?;
+        let (context, cluster) = (self.context, &self.cluster);
+        let client = self.client()?;
         let bodies = Bodies::new(found.artifact.snapshot.clone(), found.desired);
         let (observed, bodies, client) = (&*seen, &bodies, &client);
         let results: Vec<(usize, Option<Left>)> = stream::iter(left.to_vec())
             .map(|index| async move {
                 let id = &observed.candidates[index].id;
-                let trace = context.live.trace(id);
+                let trace = cluster.live.trace(id);
                 let known = memory.left.get(id).filter(|known| known.trace == trace);
                 if let Some(known) = known {
                     return (index, Some(known.clone()));
                 }
                 // `Err`: the semaphore is never closed.
-                let _permit = context.in_flight.acquire().await.ok();
+                let _permit = cluster.in_flight.acquire().await.ok();
                 let differs = self.differs(client, observed, index, found, bodies).await;
                 (index, differs.map(|message| Left { trace, message }))
             })
@@ -193,12 +193,12 @@ impl Step<'_> {
             let candidate = &mut seen.candidates[index];
             if let Some(left) = left {
                 let applied = seen.placed[index].content;
-                context.live.mistrust(&candidate.id, applied, Instant::now());
+                cluster.live.mistrust(&candidate.id, applied, Instant::now());
                 now.insert(candidate.id.clone(), left);
                 candidate.need = Need::Left;
             } else {
                 let applied = seen.placed[index].content;
-                context.live.accept(&candidate.id, applied, Instant::now());
+                cluster.live.accept(&candidate.id, applied, Instant::now());
                 candidate.need = Need::Nothing;
             }
         }
@@ -221,7 +221,7 @@ impl Step<'_> {
             Ok(body) => finish(body, &id.namespace, found.overlay),
             Err(error) => return unknown(error),
         };
-        let live = &self.context.live;
+        let live = &self.cluster.live;
         let revision = live.brought_by(id, &placed.content);
         let revision = revision.as_deref().unwrap_or(&found.artifact.revision);
         stamp(&mut body, revision, &placed.content);

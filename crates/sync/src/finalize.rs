@@ -17,6 +17,7 @@ use crate::{
     inventory::Inventory,
     prune::{self, Removal},
     reconcile::Step,
+    remote::{Purpose, Reached},
     report, shards,
 };
 
@@ -32,15 +33,25 @@ impl Step<'_> {
         if !controller::has_finalizer(self.object) {
             return Ok(Action::await_change());
         }
-        let old = self.status(memory);
+        let mut old = self.noted(memory).await?;
         let delete = match spec.deletion_policy.as_deref() {
             _ if self.is_suspended() => false,
             Some("Orphan") => false,
             Some("Delete" | "WaitForTermination") => true,
             _ => spec.prune,
         };
-        if delete && let Some(again) = self.delete_objects(memory, &old).await? {
-            return Ok(Action::requeue(again));
+        let is_empty = old.inventory.as_ref().is_none_or(|all| all.entries.is_empty());
+        if delete && !is_empty {
+            let cluster = match self.reach(memory, old, Purpose::Delete).await? {
+                Reached::Cluster(cluster, now) => {
+                    old = now;
+                    cluster
+                }
+                Reached::Not(action) => return Ok(action),
+            };
+            if let Some(again) = self.at(cluster).delete_objects(memory, &old).await? {
+                return Ok(again);
+            }
         }
         let finalizers = self
             .object
@@ -50,6 +61,7 @@ impl Step<'_> {
             .cloned()
             .collect();
         context.write_finalizers(self.object, finalizers).await?;
+        self.change_connection(memory, None);
         context.forget(owner);
         memory.finished = true;
         Ok(Action::await_change())
@@ -60,7 +72,7 @@ impl Step<'_> {
         &self,
         memory: &mut Memory,
         old: &KustomizationStatus,
-    ) -> Result<Option<Duration>, Error> {
+    ) -> Result<Option<Action>, Error> {
         let (context, spec, owner) = (self.context, &self.object.spec, self.owner);
         let known = memory.inventory.take();
         let recorded = match shards::read(&context.client, old, known, &self.home()).await {
@@ -69,17 +81,23 @@ impl Step<'_> {
                 let new = report::not_ready(old, "PruneFailed", &message, self.about);
                 self.tell_failure(old, &new, "");
                 context.write_status(owner, memory, old, new).await?;
-                return Ok(Some(RETRY.min(controller::retry_interval(spec))));
+                return Ok(Some(Action::requeue(RETRY.min(controller::retry_interval(spec)))));
             }
         };
         let inventory = &recorded.entries;
         if inventory.is_empty() {
             return Ok(None);
         }
-        if context.kinds.asked().await == 0 {
-            context.kinds.refresh_since(0).await.map_err(Error::Discovery)?;
+        let cluster = &self.cluster;
+        if cluster.kinds.asked().await == 0 {
+            let asked = cluster.kinds.refresh_since(0).await.map_err(Error::Discovery);
+            if let Err(error) = asked {
+                memory.inventory = Some(recorded);
+                let undiscovered = self.undiscovered(memory, old, error, Purpose::Delete);
+                return undiscovered.await.map(Some);
+            }
         }
-        let client = context.client_for(spec, &owner.namespace)?;
+        let client = self.client()?;
         let tools = self.prune_tools(&client);
         context.wake_all(context.wishes.forget(owner));
         if context.unread(owner).is_some() {
@@ -87,20 +105,20 @@ impl Step<'_> {
             context.wishes.wait(owner);
             if context.unread(owner).is_some() {
                 memory.inventory = Some(recorded);
-                return Ok(Some(TERMINATION));
+                return Ok(Some(Action::requeue(TERMINATION)));
             }
         }
         let mut surplus: Vec<_> = inventory.keys().cloned().collect();
-        let heirs = context.wishes.heirs(owner, &surplus);
+        let heirs = context.wishes.heirs(owner, &cluster.id, &surplus);
         surplus.retain(|id| !heirs.contains_key(id));
         surplus.sort_by_cached_key(|id| std::cmp::Reverse(decide::stage_of(id)));
         for (id, heir) in &heirs {
-            context.live.hand_over(id, heir);
+            cluster.live.hand_over(id, heir);
         }
-        context.live.forget_owner(owner);
+        cluster.live.forget_owner(owner);
         let mut removals = prune::prune(&tools, &surplus, inventory, &BTreeSet::new()).await;
         for (id, heir) in heirs {
-            context.watches.wake(&heir);
+            context.wake(&heir);
             removals.insert(id, Removal::HandedOver(heir));
         }
         let left: Inventory = inventory
@@ -126,7 +144,7 @@ impl Step<'_> {
             new.inventory = recorded.with(left).written;
             self.tell_failure(old, &new, "");
             context.write_status(owner, memory, old, new).await?;
-            return Ok(Some(RETRY.min(controller::retry_interval(spec))));
+            return Ok(Some(Action::requeue(RETRY.min(controller::retry_interval(spec)))));
         }
         if let Some(changes) = report::changes(&BTreeMap::new(), &removals) {
             tracing::info!(
@@ -151,7 +169,7 @@ impl Step<'_> {
             let message = format!("{leaving} object(s) are being deleted");
             let new = report::not_ready(old, "Progressing", &message, self.about);
             context.write_status(owner, memory, old, new).await?;
-            return Ok(Some(TERMINATION));
+            return Ok(Some(Action::requeue(TERMINATION)));
         }
         Ok(None)
     }

@@ -42,7 +42,7 @@ impl Step<'_> {
                     .any(|wanted| wishes::is_same(id, &wanted.id))
         };
         let surplus = before.entries.keys().filter(|id| !is_wanted(id));
-        let heirs = context.wishes.heirs(owner, surplus);
+        let heirs = context.wishes.heirs(owner, &self.cluster.id, surplus);
         if heirs.is_empty() {
             memory.inventory = Some(before);
             return Ok(());
@@ -79,7 +79,7 @@ impl Step<'_> {
     pub(crate) fn give(&self, heirs: &HashMap<ObjectId, Owner>) -> BTreeMap<ObjectId, Removal> {
         let mut removals = BTreeMap::new();
         for (id, heir) in heirs {
-            self.context.live.hand_over(id, heir);
+            self.cluster.live.hand_over(id, heir);
             removals.insert(id.clone(), Removal::HandedOver(heir.clone()));
         }
         removals

@@ -34,6 +34,7 @@ pub mod planning;
 pub mod prune;
 pub mod receiver;
 pub mod reconcile;
+pub mod remote;
 pub mod report;
 pub mod run;
 mod shards;

@@ -40,18 +40,6 @@ pub fn unsupported(spec: &KustomizationSpec) -> Vec<&'static str> {
     [
         ("spec.decryption", spec.decryption.is_some()),
         (
-            "spec.kubeConfig.secretRef",
-            spec.kube_config
-                .as_ref()
-                .is_some_and(|it| it.secret_ref.is_some()),
-        ),
-        (
-            "spec.kubeConfig.configMapRef",
-            spec.kube_config
-                .as_ref()
-                .is_some_and(|it| it.config_map_ref.is_some()),
-        ),
-        (
             "spec.kubeConfig",
             spec.kube_config
                 .as_ref()

@@ -36,9 +36,10 @@ impl Step<'_> {
     /// Decides what is to be done. No request is made.
     pub(crate) fn plan(&self, recorded: Recorded, artifact: &Artifact, desired: &Desired) -> Planned {
         let (context, spec, owner) = (self.context, &self.object.spec, self.owner);
+        let (live, which) = (&self.cluster.live, &self.cluster.id);
         let overlay = observe::overlay(owner, spec);
         let claimed = |id: &ObjectId| {
-            let other = context.live.owner(id).filter(|other| **other != *owner)?;
+            let other = live.owner(id).filter(|other| **other != *owner)?;
             let claim = || {
                 if context.leaves(&other, id) {
                     Claim::Leaves
@@ -47,12 +48,12 @@ impl Step<'_> {
                 }
             };
             context
-                .claims(&other, id)
+                .claims(&other, which, id)
                 .then(|| (Owner::clone(&other), claim()))
         };
         let cluster = observe::Cluster {
-            kinds: &context.kinds,
-            live: &context.live,
+            kinds: &self.cluster.kinds,
+            live,
             claimed: &claimed,
         };
         let seen = observe::place(desired, &overlay, &cluster, Instant::now());
@@ -71,7 +72,9 @@ impl Step<'_> {
             })
         };
         let mut plan = decide(&inventory);
-        let heirs = context.wishes.heirs(owner, plan.delete.iter().chain(&plan.kept));
+        let heirs = context
+            .wishes
+            .heirs(owner, which, plan.delete.iter().chain(&plan.kept));
         if !heirs.is_empty() {
             // What is handed over is not deleted, and counts for no budget.
             let mut rest = Inventory::clone(&inventory);

@@ -18,8 +18,9 @@ use crate::{
     cluster::{
         live::{Need, Owner},
         requests::RequestError,
+        target::{TargetCluster, Waits},
     },
-    context::{Context, CrossNamespace, Error, LoadKey, Memory, Waits},
+    context::{Context, CrossNamespace, Error, LoadKey, Memory},
     controller,
     decide::{Held, Plan},
     depends::{self, Unmet},
@@ -32,6 +33,7 @@ use crate::{
     outcome,
     planning::Planned,
     prune::{self, Removal},
+    remote::{Purpose, Reached},
     report::{self, About},
     shards,
     source::{Artifact, SourceKey},
@@ -55,6 +57,8 @@ const FIRST_FETCH: Duration = Duration::from_secs(3);
 pub struct Step<'a> {
     /// What the controller works with.
     pub context: &'a Context,
+    /// The cluster that it is applied to; our own until another one is reached.
+    pub cluster: Arc<TargetCluster>,
     /// The Kustomization.
     pub object: &'a Kustomization,
     /// Its name.
@@ -68,7 +72,7 @@ pub struct Step<'a> {
 impl Step<'_> {
     /// Brings the cluster to what Git wants.
     pub async fn reconcile(&self, memory: &mut Memory) -> Result<Action, Error> {
-        let old = self.status(memory);
+        let old = self.noted(memory).await?;
         if let Some((reason, message)) = self.refusal() {
             self.is_stuck();
             let new = report::stalled(&old, reason, &message, self.about);
@@ -81,6 +85,13 @@ impl Step<'_> {
             finalizers.push(FINALIZER.to_owned());
             self.context.write_finalizers(self.object, finalizers).await?;
         }
+        match self.reach(memory, old, Purpose::Apply).await? {
+            Reached::Cluster(cluster, old) => self.at(cluster).reconcile_there(memory, old).await,
+            Reached::Not(action) => Ok(action),
+        }
+    }
+
+    async fn reconcile_there(&self, memory: &mut Memory, old: KustomizationStatus) -> Result<Action, Error> {
         let artifact = match self.artifact() {
             Ok(artifact) => artifact,
             Err(message) => {
@@ -105,7 +116,7 @@ impl Step<'_> {
         };
         match &loaded {
             Ok(desired) => {
-                let waited = self.context.wishes.set(self.owner, &artifact.digest, desired);
+                let waited = self.set_wish(&artifact.digest, desired);
                 self.context.wake_all(waited);
             }
             Err(_) => self.is_stuck(),
@@ -127,7 +138,7 @@ impl Step<'_> {
     }
 
     /// What it wants cannot be known now: nobody has to wait for it.
-    fn is_stuck(&self) {
+    pub(crate) fn is_stuck(&self) {
         let waited = self.context.wishes.stuck(self.owner);
         self.context.wake_all(waited);
     }
@@ -234,7 +245,7 @@ impl Step<'_> {
         })
     }
 
-    async fn not_ready(
+    pub(crate) async fn not_ready(
         &self,
         memory: &mut Memory,
         old: &KustomizationStatus,
@@ -348,14 +359,14 @@ impl Step<'_> {
 
     /// Asks for the API server's kinds where some are unknown and may have come since they were last asked for.
     async fn learn_kinds(&self, memory: &mut Memory, desired: &Desired) -> Result<(), Error> {
-        let kinds = &self.context.kinds;
+        let kinds = &self.cluster.kinds;
         if observe::unknown_kinds(desired, kinds).is_empty() {
             memory.kinds_asked = None;
             return Ok(());
         }
         let asked = kinds.asked().await;
         let known = memory.kinds_asked.unwrap_or_default();
-        let news = self.context.kinds_news.load(std::sync::atomic::Ordering::Relaxed);
+        let news = self.cluster.kinds_news.load(std::sync::atomic::Ordering::Relaxed);
         // Kinds that come with an APIService announce themselves by nothing: they are asked for at the retry interval.
         let retry = controller::retry_interval(&self.object.spec);
         let long_ago = memory.kinds_asked_at.is_none_or(|at| at.elapsed() >= retry);
@@ -379,7 +390,9 @@ impl Step<'_> {
         desired: &Arc<Desired>,
     ) -> Result<Action, Error> {
         let (context, spec, owner) = (self.context, &self.object.spec, self.owner);
-        self.learn_kinds(memory, desired).await?;
+        if let Err(error) = self.learn_kinds(memory, desired).await {
+            return self.undiscovered(memory, &old, error, Purpose::Apply).await;
+        }
         let planned = match self.look(memory, &old, artifact, desired).await {
             Ok(planned) => planned,
             Err(message) => {
@@ -460,7 +473,7 @@ impl Step<'_> {
         } else {
             Waits::ForKinds
         };
-        context.park(owner, waits);
+        self.cluster.park(owner, waits);
 
         let before = recorded.clone();
         let after = outcome::inventory_after(&recorded.entries, &inventory, &seen, &outcome, &removals);
@@ -521,7 +534,7 @@ impl Step<'_> {
         for (candidate, placed) in seen.candidates.iter().zip(&seen.placed) {
             let key = (&candidate.id.group, &candidate.id.kind);
             if candidate.need == Need::First && asked.insert(key) {
-                waits.push(self.context.watches.ensure(&placed.kind));
+                waits.push(self.cluster.watches.ensure(&placed.kind));
             }
         }
         let told = !waits.is_empty();
@@ -556,13 +569,13 @@ impl Step<'_> {
         ignored: &'t Rules,
         revision: &'t str,
     ) -> act::Tools<'t> {
-        let (context, spec) = (self.context, &self.object.spec);
+        let (context, cluster, spec) = (self.context, &self.cluster, &self.object.spec);
         act::Tools {
             client,
-            in_flight: &context.in_flight,
+            in_flight: &cluster.in_flight,
             concurrency: context.settings.concurrency,
-            live: &context.live,
-            watches: &context.watches,
+            live: &cluster.live,
+            watches: &cluster.watches,
             override_managers: &context.settings.override_managers,
             owner: self.owner,
             overlay,
@@ -587,9 +600,7 @@ impl Step<'_> {
         bodies: &Bodies,
         (overlay, revision): (&Overlay, &str),
     ) -> Result<act::Outcome, Error> {
-        let client = self
-            .context
-            .client_for(&self.object.spec, &self.owner.namespace)?;
+        let client = self.client()?;
         Ok(act::apply(
             &self.tools(&client, overlay, &self.rules(), revision),
             plan,
@@ -616,9 +627,7 @@ impl Step<'_> {
             atomic::hold(plan, seen);
             return Ok(Vec::new());
         }
-        let client = self
-            .context
-            .client_for(&self.object.spec, &self.owner.namespace)?;
+        let client = self.client()?;
         let refused = act::rehearse(
             &self.tools(&client, overlay, &self.rules(), revision),
             plan,
@@ -651,9 +660,7 @@ impl Step<'_> {
         outcome: &act::Outcome,
         inventory: &Inventory,
     ) -> Result<BTreeMap<ObjectId, Removal>, Error> {
-        let client = self
-            .context
-            .client_for(&self.object.spec, &self.owner.namespace)?;
+        let client = self.client()?;
         let mut troubled = act::troubled_kinds(outcome, seen, desired);
         if outcome.untried > 0 {
             // Not everything was tried: deletions have time.
@@ -667,10 +674,10 @@ impl Step<'_> {
     pub(crate) fn prune_tools<'t>(&'t self, client: &'t kube::Client) -> prune::Tools<'t> {
         prune::Tools {
             client,
-            in_flight: &self.context.in_flight,
+            in_flight: &self.cluster.in_flight,
             concurrency: self.context.settings.concurrency,
-            kinds: &self.context.kinds,
-            live: &self.context.live,
+            kinds: &self.cluster.kinds,
+            live: &self.cluster.live,
             owner: self.owner,
         }
     }

@@ -1,11 +1,7 @@
 //! Wiring of the controller process.
 
 use std::{
-    collections::HashMap,
-    sync::{
-        Arc, Mutex, OnceLock, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, OnceLock, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -21,9 +17,12 @@ use crate::{
     api::{GitRepository, Kustomization, Receiver},
     build,
     cluster::{
+        identity::ClusterId,
         kinds::Kinds,
         live::{Live, Owner},
-        watch,
+        target::{self, TargetCluster},
+        unpark,
+        watch::{self, Refused, Scope},
     },
     config::ControllerArgs,
     context::{Context, CrossNamespace, Settings},
@@ -31,20 +30,10 @@ use crate::{
     git::{FileUrls, Mirrors, UrlPolicy},
     metrics::Metrics,
     receiver,
+    remote::{KubeconfigPolicy, RemoteClusters, Unverified},
     source::{self, SourceKey, Sources},
     wishes::Wishes,
 };
-
-/// When Kustomizations with unknown kinds look again after a CRD changed: it is served a little later than it is there.
-const AFTER_CRD: [Duration; 4] = [
-    Duration::from_millis(50),
-    Duration::from_millis(300),
-    Duration::from_secs(1),
-    Duration::from_secs(5),
-];
-
-/// After this time what an earlier process left on objects is not waited to be looked at any longer: it takes memory.
-const STARTING: Duration = Duration::from_mins(10);
 
 /// Runs the controller until it is told to stop or a part of it fails.
 pub async fn run(args: ControllerArgs) -> anyhow::Result<()> {
@@ -165,7 +154,7 @@ impl Controllers {
         let (crd_client, everywhere) = (kube.clone(), args.watch_all_namespaces);
         let crds = tokio::spawn(async move {
             if everywhere {
-                watch::crds(crd_client, crd_news).await;
+                watch::crds(crd_client, crd_news, Refused::IsTemporary).await;
             } else {
                 // Roles of a namespace do not reach CRDs: a new kind is noticed at the interval.
                 let _kept = crd_news;
@@ -178,13 +167,10 @@ impl Controllers {
             args.watch_configs_label_selector.clone(),
             Arc::clone(&context),
         ));
-        let unpark = tokio::spawn(unpark(Arc::clone(&context), news, wake));
+        let unpark = tokio::spawn(unpark::unpark(Arc::clone(&context.home), news, wake));
         let builder = Arc::clone(&context.builder);
-        let live = Arc::clone(&context.live);
-        let starting = tokio::spawn(async move {
-            tokio::time::sleep(STARTING).await;
-            live.drop_what_was_left();
-        });
+        let live = Arc::clone(&context.home.live);
+        let starting = tokio::spawn(target::starting(live));
         admin.set_ready(true);
         let selector = args.watch_label_selector.as_str();
         futures::future::join(
@@ -265,24 +251,44 @@ pub(crate) fn parts(
         memory: Mutex::default(),
     });
     let watches = watches(args, &config, kube, Arc::clone(&live), wake.clone())?;
-    let context = Arc::new(Context {
+    let remotes = RemoteClusters::new(
+        KubeconfigPolicy {
+            hosts: args.allowed_cluster_hosts.clone(),
+            unverified: if args.insecure_kubeconfig_tls {
+                Unverified::Allowed
+            } else {
+                Unverified::Refused
+            },
+        },
+        args.concurrent_ssa.into(),
+        kube.clone(),
+        Some(Arc::new(metrics.clone())),
+        wake.clone(),
+    );
+    let home = Arc::new(TargetCluster {
+        id: ClusterId::Home,
         client: kube.clone(),
-        config,
-        sources,
-        kinds: Arc::new(Kinds::new(kube.clone())),
+        config: Some(config),
+        kinds: Kinds::new(kube.clone()),
         live,
         watches,
+        in_flight: Semaphore::new(args.concurrent_ssa.into()),
+        parked: Mutex::default(),
+        kinds_news: AtomicU64::new(0),
+        impersonated: Mutex::default(),
+    });
+    let context = Arc::new(Context {
+        client: kube.clone(),
+        home,
+        remotes,
+        sources,
         builder: Arc::new(builder),
         wishes: Wishes::default(),
-        in_flight: Semaphore::new(args.concurrent_ssa.into()),
         recorder,
         metrics,
         settings: settings(args),
         memory: Mutex::default(),
-        parked: Mutex::default(),
-        kinds_news: AtomicU64::new(0),
         store: OnceLock::new(),
-        impersonated: Mutex::new(HashMap::new()),
     });
     Ok(Parts {
         source,
@@ -318,7 +324,7 @@ fn watches(
     wake: mpsc::UnboundedSender<Owner>,
 ) -> anyhow::Result<watch::Watches> {
     if args.watch_all_namespaces {
-        return Ok(watch::Watches::new(kube.clone(), None, live, wake));
+        return Ok(watch::Watches::new(kube.clone(), Scope::Everywhere, live, wake));
     }
     let (namespace, account) = (&args.runtime_namespace, &args.default_service_account);
     let client = if account.is_empty() {
@@ -329,7 +335,8 @@ fn watches(
         config.auth_info.impersonate_groups = None;
         Client::try_from(config)?
     };
-    Ok(watch::Watches::new(client, Some(namespace.clone()), live, wake))
+    let scope = Scope::Only(namespace.clone());
+    Ok(watch::Watches::new(client, scope, live, wake))
 }
 
 fn scope<K>(client: &Client, args: &ControllerArgs) -> Api<K>
@@ -343,7 +350,7 @@ where
     }
 }
 
-/// Wakes the Kustomizations whose variables change.
+/// Wakes the Kustomizations whose variables or clusters change.
 async fn variables(
     config_maps: Api<PartialObjectMeta<ConfigMap>>,
     secrets: Api<PartialObjectMeta<Secret>>,
@@ -355,40 +362,11 @@ async fn variables(
     }
     let wake = |kind| {
         let context = &context;
-        move |namespace: &str, name: &str| context.wake_users_of_variables(kind, namespace, name)
+        move |namespace: &str, name: &str| context.wake_users_of(kind, namespace, name)
     };
     futures::future::join(
         watch::labelled(config_maps, &selector, wake("ConfigMap")),
         watch::labelled(secrets, &selector, wake("Secret")),
     )
     .await;
-}
-
-/// Wakes the Kustomizations that wait for a kind, whenever a CRD changed.
-async fn unpark(
-    context: Arc<Context>,
-    mut changed: mpsc::UnboundedReceiver<()>,
-    wake: mpsc::UnboundedSender<Owner>,
-) {
-    while changed.recv().await.is_some() {
-        for delay in AFTER_CRD {
-            tokio::time::sleep(delay).await;
-            while changed.try_recv().is_ok() {}
-            context.kinds_news.fetch_add(1, Ordering::Relaxed);
-            let parked: Vec<Owner> = context
-                .parked
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .iter()
-                .cloned()
-                .collect();
-            if parked.is_empty() {
-                break;
-            }
-            for owner in parked {
-                // `Err`: the process is stopping.
-                drop(wake.send(owner));
-            }
-        }
-    }
 }

@@ -165,7 +165,7 @@ impl Step<'_> {
         let checks = spec.health_checks.iter().map(|check| {
             let api_version = check.api_version.as_deref().unwrap_or_default();
             let gvk = Gvk::parse(api_version, &check.kind);
-            let kinds = &self.context.kinds;
+            let kinds = &self.cluster.kinds;
             let kind = if gvk.version.is_empty() {
                 kinds.find_any_version(gvk.group, gvk.kind)
             } else {
@@ -185,7 +185,7 @@ impl Step<'_> {
             });
             Target {
                 watched: self
-                    .context
+                    .cluster
                     .live
                     .owner(&id)
                     .is_some_and(|owner| *owner == *self.owner),
@@ -203,7 +203,7 @@ impl Step<'_> {
         targets: &[Target],
         checks: &Checks,
     ) -> Result<Option<String>, Error> {
-        let live = &self.context.live;
+        let live = &self.cluster.live;
         let stale = targets.iter().filter_map(|target| {
             let kind = target.kind.as_ref()?;
             let known = waiting.known.get(&target.id);
@@ -216,9 +216,7 @@ impl Step<'_> {
         if stale.is_empty() {
             return Ok(invalid);
         }
-        let client = self
-            .context
-            .client_for(&self.object.spec, &self.owner.namespace)?;
+        let client = self.client()?;
         let mut reads = stream::iter(stale)
             .map(|(id, kind)| {
                 let client = &client;
@@ -226,7 +224,7 @@ impl Step<'_> {
                     // Before it is read, so that what happens meanwhile brings us back.
                     live.await_status(&id, true);
                     // `Err`: the semaphore is never closed.
-                    let _permit = self.context.in_flight.acquire().await;
+                    let _permit = self.cluster.in_flight.acquire().await;
                     let read = requests::read_object(client, &kind, &id).await;
                     (id, read)
                 }

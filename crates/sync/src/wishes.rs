@@ -6,15 +6,19 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use crate::{cluster::live::Owner, manifest::Desired, object::ObjectId};
+use crate::{
+    cluster::{identity::ClusterId, live::Owner},
+    manifest::Desired,
+    object::ObjectId,
+};
 
 /// What one Kustomization wants.
 #[derive(Default)]
 struct Wish {
     /// Digest of the artifact it last looked at; `None` when something keeps it from looking.
     artifact: Option<String>,
-    /// What it wants at the last revision that it could load.
-    desired: Option<Arc<Desired>>,
+    /// What it wants at the last revision that it could load, and where.
+    desired: Option<(ClusterId, Arc<Desired>)>,
 }
 
 #[derive(Default)]
@@ -37,10 +41,16 @@ impl Wishes {
 
     /// It has loaded an artifact. Returns those that waited for it.
     #[must_use]
-    pub fn set(&self, owner: &Owner, artifact: &str, desired: &Arc<Desired>) -> Vec<Owner> {
+    pub fn set(
+        &self,
+        owner: &Owner,
+        which: &ClusterId,
+        artifact: &str,
+        desired: &Arc<Desired>,
+    ) -> Vec<Owner> {
         let wish = Wish {
             artifact: Some(artifact.to_owned()),
-            desired: Some(Arc::clone(desired)),
+            desired: Some((which.clone(), Arc::clone(desired))),
         };
         let mut known = self.lock();
         let old = known.wishes.insert(owner.clone(), wish);
@@ -106,10 +116,11 @@ impl Wishes {
         self.lock().waiting.insert(owner.clone());
     }
 
-    /// Who else wants each of these objects.
+    /// Who else wants each of these objects of one cluster.
     pub fn heirs<'i>(
         &self,
         owner: &Owner,
+        which: &ClusterId,
         ids: impl IntoIterator<Item = &'i ObjectId>,
     ) -> HashMap<ObjectId, Owner> {
         let ids: HashSet<&ObjectId> = ids.into_iter().collect();
@@ -120,7 +131,8 @@ impl Wishes {
         let names: HashSet<&str> = ids.iter().map(|id| id.name.as_str()).collect();
         let known = self.lock();
         for (other, wish) in known.wishes.iter().filter(|(other, _)| *other != owner) {
-            let objects = wish.desired.iter().flat_map(|desired| &desired.objects);
+            let here = wish.desired.iter().filter(|(its, _)| its.is(which));
+            let objects = here.flat_map(|(_, desired)| &desired.objects);
             for wanted in objects.filter(|wanted| names.contains(wanted.id.name.as_str())) {
                 if let Some(id) = ids.iter().find(|id| is_same(id, &wanted.id)) {
                     heirs.insert(ObjectId::clone(id), other.clone());
@@ -133,7 +145,7 @@ impl Wishes {
     /// Whether a Kustomization wants an object at the last revision it could load; `None` before it has loaded one.
     pub fn wants(&self, owner: &Owner, id: &ObjectId) -> Option<bool> {
         let known = self.lock();
-        let desired = known.wishes.get(owner)?.desired.as_ref()?;
+        let (_, desired) = known.wishes.get(owner)?.desired.as_ref()?;
         Some(desired.objects.iter().any(|wanted| is_same(id, &wanted.id)))
     }
 
@@ -224,15 +236,26 @@ mod tests {
             "{apiVersion: v1, kind: ConfigMap, metadata: {name: map, namespace: ns}}\n---\n\
              {apiVersion: v1, kind: Namespace, metadata: {name: space, namespace: odd}}",
         );
-        assert!(wishes.set(&b, "2", &wanted).is_empty());
+        assert!(wishes.set(&b, &ClusterId::Home, "2", &wanted).is_empty());
         let (map, space, other) = (
             id("ConfigMap", "ns", "map"),
             id("Namespace", "", "space"),
             id("ConfigMap", "other", "map"),
         );
-        let heirs = wishes.heirs(&a, [&map, &space, &other]);
+        let heirs = wishes.heirs(&a, &ClusterId::Home, [&map, &space, &other]);
         assert_eq!(heirs, [(map.clone(), b.clone()), (space, b.clone())].into());
-        assert!(wishes.heirs(&b, [&map]).is_empty(), "not from itself");
+        assert!(
+            wishes.heirs(&b, &ClusterId::Home, [&map]).is_empty(),
+            "not from itself"
+        );
+        let elsewhere = ClusterId::Remote {
+            uid: None,
+            server: "https://elsewhere".into(),
+        };
+        assert!(
+            wishes.heirs(&a, &elsewhere, [&map]).is_empty(),
+            "what is wanted of one cluster is not wanted of another"
+        );
         assert_eq!(wishes.wants(&b, &other), Some(false));
         assert_eq!(wishes.wants(&a, &map), None);
 

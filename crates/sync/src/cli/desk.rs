@@ -1,6 +1,13 @@
 //! Where a Kustomization is looked at without touching it: the controller's own parts, fed once and never started.
 
-use std::{fs, future::Future, path::Path, pin::Pin, sync::Arc, time::Instant};
+use std::{
+    fs,
+    future::Future,
+    path::Path,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
 
 use anyhow::{Context as _, anyhow, bail};
 use k8s_openapi::jiff::Timestamp;
@@ -16,6 +23,7 @@ use tempfile::TempDir;
 use super::{
     TargetArgs,
     session::Session,
+    target,
     worktree::{self, WorkTree},
 };
 use crate::{
@@ -29,6 +37,7 @@ use crate::{
     metrics::Metrics,
     planning::Planned,
     reconcile::Step,
+    remote::Connection,
     report::About,
     run::{self, Parts},
     shards,
@@ -44,6 +53,7 @@ pub(super) struct Desk {
     pub(super) parts: Parts,
     worktree: Option<WorkTree>,
     reference: Option<String>,
+    connections: Mutex<Vec<Arc<Connection>>>,
     _storage: TempDir,
 }
 
@@ -82,6 +92,7 @@ impl Desk {
         )?;
         parts
             .context
+            .home
             .kinds
             .refresh_since(0)
             .await
@@ -91,6 +102,7 @@ impl Desk {
             parts,
             worktree,
             reference: target.reference.clone(),
+            connections: Mutex::default(),
             _storage: storage,
         };
         desk.read_kustomizations().await?;
@@ -173,6 +185,7 @@ impl Desk {
     pub(super) fn step<'a>(&'a self, object: &'a Kustomization, owner: &'a Owner) -> Step<'a> {
         Step {
             context: &self.parts.context,
+            cluster: Arc::clone(&self.parts.context.home),
             object,
             owner,
             about: About {
@@ -195,7 +208,14 @@ impl Desk {
         let status = step.object.status.clone().unwrap_or_default();
         let home = step.home();
         let read = shards::read(&self.session.client, &status, None, &home);
-        read.await.map_err(|message| anyhow!(message))
+        let recorded = read.await.map_err(|message| anyhow!(message))?;
+        Ok(target::of_this_cluster(step, recorded))
+    }
+
+    /// Keeps a connection open as long as the command runs.
+    pub(super) fn keep(&self, connection: Arc<Connection>) {
+        let mut open = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        open.push(connection);
     }
 
     /// Fetches and loads what Git wants. The error is what the Kustomization's condition would say.

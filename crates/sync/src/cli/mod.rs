@@ -10,6 +10,7 @@ mod reconcile;
 mod session;
 mod status;
 mod suspend;
+mod target;
 mod tree;
 mod verdict;
 mod worktree;

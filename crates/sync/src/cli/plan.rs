@@ -11,12 +11,13 @@ use super::{
     desk::{Desk, Wants},
     output::{self, plain},
     session::Session,
+    target::Rights,
     verdict::{self, Action, Change, Question},
 };
 use crate::{
     api::{CONFIRM_DELETION, Kustomization},
     bodies::Bodies,
-    cluster::live::Owner,
+    cluster::{identity::ClusterId, live::Owner},
     config::ControllerArgs,
     decide::Held,
     manifest::Problem,
@@ -45,6 +46,9 @@ struct Report {
     name: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     revision: String,
+    /// Where that would be, if not in the cluster of the Kustomization.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cluster: Option<String>,
     changes: Vec<Change>,
     unchanged: usize,
     /// Why deletions are held back.
@@ -78,9 +82,13 @@ impl Report {
     }
 
     fn text(&self) -> String {
+        let there = self.cluster.as_ref().map(|name| format!(" in {name}"));
         let mut out = format!(
-            "Kustomization {}/{} at {}\n",
-            self.namespace, self.name, self.revision
+            "Kustomization {}/{} at {}{}\n",
+            self.namespace,
+            self.name,
+            self.revision,
+            there.unwrap_or_default()
         );
         for change in &self.changes {
             let mark = match change.action {
@@ -167,7 +175,21 @@ async fn report(desk: &Desk, object: &Kustomization, args: &PlanArgs) -> anyhow:
         name: owner.name.clone(),
         ..Report::default()
     };
-    let step = desk.step(object, &owner);
+    let rights = if args.as_yourself {
+        Rights::Kubeconfig
+    } else {
+        Rights::Account
+    };
+    let step = match desk.step_there(object, &owner, rights).await {
+        Ok(step) => step,
+        Err(error) => {
+            report.problems.push(format!("{error:#}"));
+            return Ok(report);
+        }
+    };
+    if step.cluster.id != ClusterId::Home {
+        report.cluster = Some(plain(&step.cluster.id.name()));
+    }
     let wants = match desk.wants(&step).await {
         Ok(wants) => wants,
         Err(error) => {
@@ -179,18 +201,19 @@ async fn report(desk: &Desk, object: &Kustomization, args: &PlanArgs) -> anyhow:
     report.revision.clone_from(&artifact.revision);
     let context = &desk.parts.context;
     let client = if args.as_yourself {
-        desk.session.client.clone()
+        step.cluster.client.clone()
     } else {
-        context.client_for(&object.spec, &owner.namespace)?
+        step.client()?
     };
     // Once to know which objects to read, and once more with what was read.
     let first = desk.plan(&step, &wants).await?;
-    let found = verdict::read(&client, &context.live, &first).await;
+    let found = verdict::read(&client, &step.cluster.live, &first).await;
     let planned = step.plan(first.recorded, artifact, desired);
     let bodies = Bodies::new(artifact.snapshot.clone(), desired);
     let secrets = step.secret_values().await;
     let question = Question {
         context,
+        cluster: &step.cluster,
         client: &client,
         owner: &owner,
         planned: &planned,

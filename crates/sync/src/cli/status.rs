@@ -18,15 +18,15 @@ use super::{
     desk::Desk,
     output::{self, plain, short},
     session::Session,
+    target::{self, Rights},
     tree,
 };
 use crate::{
     api::{ADOPTED, Kustomization, REVISION, SUSPEND_BY, SUSPEND_REASON, SUSPEND_UNTIL},
-    cluster::{live::Owner, requests},
+    cluster::{live::Owner, requests, target::TargetCluster},
     config::ControllerArgs,
     health::{self, Health},
     object::{Gvk, ObjectId},
-    reconcile::Step,
 };
 
 /// Requests in flight.
@@ -73,6 +73,9 @@ pub(super) struct Node {
     pub(super) revision: String,
     #[serde(flatten)]
     pub(super) state: State,
+    /// Where its objects are, if not in the cluster of the Kustomization.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) cluster: Option<String>,
     /// How many objects it manages.
     pub(super) managed: usize,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -138,7 +141,7 @@ pub(super) async fn run(args: &StatusArgs, flags: ControllerArgs) -> anyhow::Res
                     HashMap::new()
                 })
             };
-            match objects(&desk, &desk.step(&object, &owner), &files).await {
+            match objects(&desk, &object, &owner, &files).await {
                 Ok(objects) => {
                     node.managed = objects.len();
                     node.objects = objects;
@@ -208,6 +211,7 @@ fn node(object: &Kustomization, owner: &Owner) -> Node {
         path: object.spec.path.clone().unwrap_or_else(|| ".".into()),
         revision: status.last_applied_revision.unwrap_or_default(),
         state,
+        cluster: target::remote(object).map(|name| plain(&name)),
         managed: status
             .inventory
             .map(|inventory| inventory.entries.len())
@@ -245,10 +249,13 @@ fn state(metadata: &ObjectMeta, suspend: Option<bool>, all: &[Condition]) -> Sta
 
 async fn objects(
     desk: &Desk,
-    step: &Step<'_>,
+    object: &Kustomization,
+    owner: &Owner,
     files: &HashMap<ObjectId, String>,
 ) -> anyhow::Result<Vec<Object>> {
-    let recorded = desk.inventory(step).await?;
+    let step = desk.step_there(object, owner, Rights::Account).await?;
+    let recorded = desk.inventory(&step).await?;
+    let cluster = &step.cluster;
     let entries: Vec<_> = recorded
         .entries
         .iter()
@@ -256,7 +263,7 @@ async fn objects(
         .collect();
     let objects = stream::iter(entries)
         .map(|(id, version)| async move {
-            let mut found = read(desk, &id, &version).await;
+            let mut found = read(cluster, &id, &version).await;
             found.at = files.get(&id).cloned();
             found
         })
@@ -264,7 +271,7 @@ async fn objects(
     Ok(objects.collect().await)
 }
 
-async fn read(desk: &Desk, id: &ObjectId, version: &str) -> Object {
+async fn read(cluster: &TargetCluster, id: &ObjectId, version: &str) -> Object {
     let mut out = Object {
         id: id.to_string(),
         health: "Unknown",
@@ -278,7 +285,7 @@ async fn read(desk: &Desk, id: &ObjectId, version: &str) -> Object {
         version,
         kind: &id.kind,
     };
-    let kinds = &desk.parts.context.kinds;
+    let kinds = &cluster.kinds;
     let Some(kind) = kinds
         .find(gvk)
         .or_else(|| kinds.find_any_version(&id.group, &id.kind))
@@ -288,13 +295,13 @@ async fn read(desk: &Desk, id: &ObjectId, version: &str) -> Object {
     };
     // Of Secrets and the like only metadata is read.
     let metadata = if health::is_always_current(&id.group, &id.kind) {
-        requests::read(&desk.session.client, &kind, id)
+        requests::read(&cluster.client, &kind, id)
             .await
             .inspect(|metadata| {
                 out.health = if metadata.is_some() { "Current" } else { "Missing" };
             })
     } else {
-        requests::read_object(&desk.session.client, &kind, id)
+        requests::read_object(&cluster.client, &kind, id)
             .await
             .map(|object| {
                 let Some(object) = object else {
@@ -332,7 +339,7 @@ impl Desk {
         let status = object.status.clone().unwrap_or_default();
         let applied = status.last_applied_revision.clone().unwrap_or_default();
         self.look_at(applied.rsplit_once(':').map(|(_, commit)| commit.to_owned()));
-        let step = self.step(object, owner);
+        let step = self.step_there(object, owner, Rights::Account).await?;
         let wants = self.wants(&step).await?;
         let planned = self.plan(&step, &wants).await?;
         let placed = planned.seen.candidates.iter().zip(&planned.seen.placed);

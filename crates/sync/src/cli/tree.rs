@@ -34,9 +34,11 @@ fn kustomization(node: &Node, out: &mut String) {
         1 => "1 object".to_owned(),
         n => format!("{n} objects"),
     };
+    let there = node.cluster.as_ref().map(|name| format!(" in {name}"));
+    let there = there.unwrap_or_default();
     let _ = writeln!(
         out,
-        "  {} Kustomization {}/{}  {}  {}  {objects}",
+        "  {} Kustomization {}/{}  {}  {}  {objects}{there}",
         mark(&node.state),
         node.namespace,
         node.name,
@@ -109,6 +111,7 @@ mod tests {
                 path: "./deploy".into(),
                 revision: "main@sha1:0123456789".into(),
                 state: state("False", "BuildFailed", "x.yaml:1: bad\ny"),
+                cluster: Some("the cluster at https://z".into()),
                 managed: 1,
                 objects: vec![Object {
                     id: "ConfigMap/a/c".into(),
@@ -123,7 +126,7 @@ mod tests {
         assert_eq!(
             text(&[source]),
             "✔ GitRepository a/repo  main@sha1:01234567  https://x/y\n  \
-             ✗ Kustomization a/app  main@sha1:01234567  ./deploy  1 object\n      \
+             ✗ Kustomization a/app  main@sha1:01234567  ./deploy  1 object in the cluster at https://z\n      \
              BuildFailed: x.yaml:1: bad\n      y\n    \
              ✔ ConfigMap/a/c  Current (adopted)  main@sha1:aaaaaaaa  c.yaml:1\n"
         );

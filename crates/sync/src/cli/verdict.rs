@@ -19,6 +19,7 @@ use crate::{
         kinds::Kind,
         live::{self, Live, Owner, Presence},
         requests::{self, RequestError},
+        target::TargetCluster,
     },
     context::Context,
     decide::Candidate,
@@ -130,6 +131,7 @@ pub(super) async fn read(client: &Client, live: &Live, planned: &Planned) -> Fou
 /// What is asked about.
 pub(super) struct Question<'a> {
     pub(super) context: &'a Context,
+    pub(super) cluster: &'a TargetCluster,
     pub(super) client: &'a Client,
     pub(super) owner: &'a Owner,
     pub(super) planned: &'a Planned,
@@ -220,7 +222,7 @@ impl Question<'_> {
             (true, false) => Action::TakeOver,
             (true, true) => Action::Unchanged,
         };
-        let known = self.context.live.before(&candidate.id);
+        let known = self.cluster.live.before(&candidate.id);
         let message = (!is_ours && !known.labelled).then(|| {
             format!(
                 "{} is there already and is adopted: it would never be deleted",
@@ -263,7 +265,7 @@ impl Question<'_> {
             version,
             kind: &id.kind,
         };
-        let kinds = &self.context.kinds;
+        let kinds = &self.cluster.kinds;
         let Some(kind) = kinds
             .find(gvk)
             .or_else(|| kinds.find_any_version(&id.group, &id.kind))

@@ -1,6 +1,9 @@
 //! Which kinds the API server serves, asked only when it may have changed.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::{
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
 use kube::{
     Client,
@@ -9,6 +12,9 @@ use kube::{
 use tokio::sync::Mutex;
 
 use crate::object::Gvk;
+
+/// Bound on one question.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A kind that the API server serves.
 #[derive(Clone, Debug, PartialEq)]
@@ -76,7 +82,7 @@ impl Kinds {
         if *times > asked {
             return Ok(());
         }
-        let discovery = Discovery::new(self.client.clone()).run_aggregated().await?;
+        let discovery = bounded(Discovery::new(self.client.clone()).run_aggregated()).await?;
         *self.known.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(discovery));
         *times += 1;
         Ok(())
@@ -88,13 +94,13 @@ impl Kinds {
         let groups = if group.is_empty() {
             return Ok(false);
         } else {
-            self.client.list_api_groups().await?
+            bounded(self.client.list_api_groups()).await?
         };
         let Some(group) = groups.groups.into_iter().find(|g| g.name == group) else {
             return Ok(true);
         };
         for version in group.versions {
-            match self.client.list_api_group_resources(&version.group_version).await {
+            match bounded(self.client.list_api_group_resources(&version.group_version)).await {
                 Ok(list) if list.resources.iter().any(|r| r.kind == kind) => return Ok(false),
                 Ok(_) => {}
                 Err(kube::Error::Api(status)) if status.code == 404 => {}
@@ -103,4 +109,13 @@ impl Kinds {
         }
         Ok(true)
     }
+}
+
+/// Within the time that asking may take: whoever asks may be a worker.
+async fn bounded<T>(asking: impl Future<Output = Result<T, kube::Error>>) -> Result<T, kube::Error> {
+    tokio::time::timeout(TIMEOUT, asking).await.unwrap_or_else(|_| {
+        Err(kube::Error::Service(
+            "the API server does not answer in time".into(),
+        ))
+    })
 }

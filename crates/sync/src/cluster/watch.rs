@@ -40,14 +40,34 @@ const PAGE: u32 = 500;
 /// The running watches.
 pub struct Watches {
     client: Client,
-    /// The one namespace in which objects are watched, if not all: there may be no right to more.
-    namespace: Option<String>,
+    scope: Scope,
     live: Arc<Live>,
     wake: mpsc::UnboundedSender<Owner>,
     running: Mutex<HashMap<(String, String), Running>>,
 }
 
+/// Where objects are watched. Drift of objects of other namespaces is not noticed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// In all namespaces.
+    Everywhere,
+    /// In all namespaces; in this one where there is no right to more.
+    EverywhereOr(String),
+    /// In this one.
+    Only(String),
+}
+
+/// What it means that a list is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// The right may come.
+    IsTemporary,
+    /// There is no point in asking again.
+    IsFinal,
+}
+
 struct Running {
+    kind: Kind,
     task: AbortHandle,
     listed: watch::Receiver<bool>,
 }
@@ -56,17 +76,11 @@ struct Running {
 const FIRST_LIST: Duration = Duration::from_secs(10);
 
 impl Watches {
-    /// No watch runs yet. `wake` receives the Kustomizations that have to look at their objects. With a `namespace`, drift of
-    /// objects of other namespaces is not noticed.
-    pub fn new(
-        client: Client,
-        namespace: Option<String>,
-        live: Arc<Live>,
-        wake: mpsc::UnboundedSender<Owner>,
-    ) -> Self {
+    /// No watch runs yet. `wake` receives the Kustomizations that have to look at their objects.
+    pub fn new(client: Client, scope: Scope, live: Arc<Live>, wake: mpsc::UnboundedSender<Owner>) -> Self {
         Self {
             client,
-            namespace,
+            scope,
             live,
             wake,
             running: Mutex::default(),
@@ -83,23 +97,9 @@ impl Watches {
             .filter(|running| !running.task.is_finished())
             .map(|r| r.listed.clone());
         let mut listed = known.unwrap_or_else(|| {
-            let namespace = self.namespace.clone().filter(|_| kind.namespaced);
-            let (sender, listed) = watch::channel(false);
-            let task = tokio::spawn(follow(
-                self.client.clone(),
-                namespace,
-                kind.clone(),
-                Arc::clone(&self.live),
-                self.wake.clone(),
-                sender,
-            ));
-            running.insert(
-                key,
-                Running {
-                    task: task.abort_handle(),
-                    listed: listed.clone(),
-                },
-            );
+            let begun = self.begin(kind.clone());
+            let listed = begun.listed.clone();
+            running.insert(key, begun);
             listed
         });
         async move {
@@ -107,6 +107,37 @@ impl Watches {
             if tokio::time::timeout(FIRST_LIST, wait).await.is_err() {
                 tracing::warn!("a kind could not be listed: drift of its objects is not noticed");
             }
+        }
+    }
+
+    fn begin(&self, kind: Kind) -> Running {
+        let scope = if kind.namespaced {
+            self.scope.clone()
+        } else {
+            Scope::Everywhere
+        };
+        let (sender, listed) = watch::channel(false);
+        let task = tokio::spawn(follow(
+            self.client.clone(),
+            scope,
+            kind.clone(),
+            Arc::clone(&self.live),
+            self.wake.clone(),
+            sender,
+        ));
+        Running {
+            kind,
+            task: task.abort_handle(),
+            listed,
+        }
+    }
+
+    /// Lists and watches anew what is watched: the cluster is back, and the watches may wait for long before they try again.
+    pub fn restart(&self) {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        for one in running.values_mut() {
+            one.task.abort();
+            *one = self.begin(one.kind.clone());
         }
     }
 
@@ -132,11 +163,66 @@ impl Drop for Watches {
 
 async fn follow(
     client: Client,
-    namespace: Option<String>,
+    scope: Scope,
     kind: Kind,
     live: Arc<Live>,
     wake: mpsc::UnboundedSender<Owner>,
     first_list: watch::Sender<bool>,
+) {
+    let (namespace, otherwise) = match scope {
+        Scope::Everywhere => (None, None),
+        Scope::EverywhereOr(namespace) => (None, Some(namespace)),
+        Scope::Only(namespace) => (Some(namespace), None),
+    };
+    let refused = if otherwise.is_some() {
+        Refused::IsFinal
+    } else {
+        Refused::IsTemporary
+    };
+    follow_in(
+        client.clone(),
+        namespace,
+        &kind,
+        &live,
+        &wake,
+        &first_list,
+        refused,
+    )
+    .await;
+    // It ended: only the namespace is left.
+    if otherwise.is_some() {
+        follow_in(
+            client,
+            otherwise,
+            &kind,
+            &live,
+            &wake,
+            &first_list,
+            Refused::IsTemporary,
+        )
+        .await;
+    }
+}
+
+/// Whether a watch ended because it is refused.
+fn is_forbidden(error: &watcher::Error) -> bool {
+    let (watcher::Error::InitialListFailed(error)
+    | watcher::Error::WatchStartFailed(error)
+    | watcher::Error::WatchFailed(error)) = error
+    else {
+        return false;
+    };
+    matches!(error, kube::Error::Api(status) if status.code == 403)
+}
+
+async fn follow_in(
+    client: Client,
+    namespace: Option<String>,
+    kind: &Kind,
+    live: &Live,
+    wake: &mpsc::UnboundedSender<Owner>,
+    first_list: &watch::Sender<bool>,
+    refused: Refused,
 ) {
     let (group, name) = (&kind.resource.group, &kind.resource.kind);
     let api: Api<PartialObjectMeta<DynamicObject>> = match &namespace {
@@ -193,6 +279,7 @@ async fn follow(
             Ok(Event::Delete(object)) => {
                 tell(live.seen(&identify(&object), &object.metadata, Presence::Gone));
             }
+            Err(error) if refused == Refused::IsFinal && is_forbidden(&error) => return,
             Err(error) => tracing::debug!(%error, kind = name, "a watch is interrupted and will go on"),
         }
     }
@@ -246,7 +333,7 @@ where
 }
 
 /// Sends a signal whenever a CRD is added or changes: kinds that were unknown may be served now.
-pub async fn crds(client: Client, changed: mpsc::UnboundedSender<()>) {
+pub async fn crds(client: Client, changed: mpsc::UnboundedSender<()>, refused: Refused) {
     let api: Api<PartialObjectMeta<CustomResourceDefinition>> = Api::all(client);
     let events = watcher::watcher(api, watcher::Config::default().page_size(PAGE)).default_backoff();
     pin_mut!(events);
@@ -258,6 +345,7 @@ pub async fn crds(client: Client, changed: mpsc::UnboundedSender<()>) {
                 }
             }
             Ok(_) => {}
+            Err(error) if refused == Refused::IsFinal && is_forbidden(&error) => return,
             Err(error) => tracing::debug!(%error, "the watch on CRDs is interrupted and will go on"),
         }
     }

@@ -38,7 +38,7 @@ pub use self::{
     listing::{FileEntry, FileKind, Listing, Problem, Skipped},
     mirror::{Mirror, Mirrors},
     path::RepoPath,
-    policy::{HostPattern, UrlPolicy},
+    policy::{HostPattern, UrlPolicy, admit_address},
     reference::{Reference, ReferenceSpec, Resolved},
     remote::{Credentials, DEFAULT_TIMEOUT, FileUrls, Proxy, Remote, RemoteUrl, Scheme, Secret, Tls},
     revision::{BlobId, CommitId, Revision, TagId, TreeId},

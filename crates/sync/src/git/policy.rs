@@ -81,8 +81,9 @@ impl fmt::Display for HostPattern {
 }
 
 impl HostPattern {
-    fn matches(&self, url: &RemoteUrl) -> bool {
-        let host = url.host().to_ascii_lowercase();
+    /// Whether a host and its port are among those that are meant.
+    pub fn matches(&self, host: &str, port: u16) -> bool {
+        let host = host.to_ascii_lowercase();
         // A name may end with the dot of the root.
         let host = host.strip_suffix('.').unwrap_or(&host);
         let named = if self.below {
@@ -91,7 +92,7 @@ impl HostPattern {
         } else {
             host == self.host
         };
-        named && self.port.is_none_or(|port| port == url.effective_port())
+        named && self.port.is_none_or(|wanted| wanted == port)
     }
 }
 
@@ -109,7 +110,7 @@ impl UrlPolicy {
                 url.scheme().name()
             ));
         }
-        if !self.hosts.is_empty() && !self.hosts.iter().any(|pattern| pattern.matches(url)) {
+        if !self.hosts.is_empty() && !self.hosts_match(url) {
             return refused(format!(
                 "the host '{}' is not among those that are allowed here (--allowed-git-hosts)",
                 url.host()
@@ -121,25 +122,33 @@ impl UrlPolicy {
         }
     }
 
+    fn hosts_match(&self, url: &RemoteUrl) -> bool {
+        let (host, port) = (url.host(), url.effective_port());
+        self.hosts.iter().any(|pattern| pattern.matches(host, port))
+    }
+
     /// Whether an address may be connected to that a name leads to.
     pub fn admit_address(&self, address: IpAddr) -> Result<(), GitError> {
-        let address = match address {
-            IpAddr::V6(v6) => v6.to_ipv4_mapped().map_or(address, IpAddr::V4),
-            IpAddr::V4(_) => address,
-        };
-        let link_local = match address {
-            IpAddr::V4(address) => {
-                address.is_link_local() || address.is_multicast() || address.is_broadcast()
-            }
-            IpAddr::V6(address) => address.is_unicast_link_local() || address.is_multicast(),
-        };
-        if link_local || METADATA.contains(&address) {
-            return Err(GitError::InvalidUrl(format!(
-                "its host leads to {address}: a link-local address, or one where clouds keep a machine's credentials"
-            )));
-        }
-        Ok(())
+        admit_address(address).map_err(GitError::InvalidUrl)
     }
+}
+
+/// Whether an address may be connected to: nowhere is one that gives away a machine's credentials.
+pub fn admit_address(address: IpAddr) -> Result<(), String> {
+    let address = match address {
+        IpAddr::V6(v6) => v6.to_ipv4_mapped().map_or(address, IpAddr::V4),
+        IpAddr::V4(_) => address,
+    };
+    let link_local = match address {
+        IpAddr::V4(address) => address.is_link_local() || address.is_multicast() || address.is_broadcast(),
+        IpAddr::V6(address) => address.is_unicast_link_local() || address.is_multicast(),
+    };
+    if link_local || METADATA.contains(&address) {
+        return Err(format!(
+            "its host leads to {address}: a link-local address, or one where clouds keep a machine's credentials"
+        ));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

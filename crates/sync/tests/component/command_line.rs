@@ -29,7 +29,7 @@ fn run(bench: &Bench, at: &Path, arguments: &[&str]) -> anyhow::Result<(i32, Str
     ))
 }
 
-fn command(bench: &Bench, arguments: &[&str]) -> anyhow::Result<(i32, String, String)> {
+pub(crate) fn command(bench: &Bench, arguments: &[&str]) -> anyhow::Result<(i32, String, String)> {
     let at = bench.repository.work_tree();
     tokio::task::block_in_place(|| run(bench, at, arguments))
 }
