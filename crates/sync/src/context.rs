@@ -28,13 +28,15 @@ use crate::{
         watch::Watches,
     },
     controller::source_key,
-    depends, drift,
+    depends::{self, gate::Gate, watch::Gates},
+    drift,
     gather::LoadError,
     inventory::{self, Recorded},
     manifest::{ContentDigest, Desired, ParseCache},
     metrics::Metrics,
     object::ObjectId,
-    source::Sources,
+    returning::Earlier,
+    source::{self, Sources},
     status, wait,
     wishes::Wishes,
 };
@@ -50,6 +52,8 @@ pub struct Context {
     pub config: Config,
     /// What has been fetched.
     pub sources: Arc<Sources>,
+    /// What fetches it.
+    pub source: Arc<source::controller::Context>,
     /// Kinds that are served.
     pub kinds: Arc<Kinds>,
     /// What is known of applied objects.
@@ -60,6 +64,8 @@ pub struct Context {
     pub builder: Arc<Builder>,
     /// What all Kustomizations want.
     pub wishes: Wishes,
+    /// Watches on what some of them wait for.
+    pub gates: Gates,
     /// Requests in flight that apply objects.
     pub in_flight: Semaphore,
     /// Where events go.
@@ -127,14 +133,16 @@ pub struct Memory {
     pub waiting_since: Option<Instant>,
     /// The last request to reconcile now that was seen.
     pub requested: Option<String>,
-    /// Since when it has waited for what it depends on.
-    pub blocked_since: Option<Instant>,
+    /// What is known of what comes first.
+    pub gate: Gate,
     /// Since when objects have been on their way between it and another one.
     pub moving_since: Option<Instant>,
     /// The resource version at the last look.
     pub version: Option<String>,
     /// What those see of it that depend on it.
     pub signature: Option<depends::Signature>,
+    /// What is known of an earlier revision that is returned to.
+    pub earlier: Earlier,
     /// The health of its objects.
     pub waiting: Option<wait::Waiting>,
     /// Objects that differ from Git and are left so.
@@ -217,6 +225,7 @@ impl Context {
             .unwrap_or_else(PoisonError::into_inner)
             .remove(owner);
         self.live.forget_owner(owner);
+        self.gates.leave(owner);
         self.wake_all(self.wishes.forget(owner));
         self.metrics
             .forget("Kustomization", &owner.name, &owner.namespace);
@@ -336,14 +345,19 @@ impl Context {
         }
     }
 
-    /// The client of the identity that a Kustomization acts as.
-    pub fn client_for(&self, spec: &KustomizationSpec, namespace: &str) -> Result<Client, Error> {
+    /// The ServiceAccount that a Kustomization acts as; empty for our own.
+    pub fn account<'a>(&'a self, spec: &'a KustomizationSpec) -> &'a str {
         let account = spec.service_account_name.as_deref().unwrap_or_default();
-        let account = if account.is_empty() {
-            self.settings.default_service_account.as_str()
+        if account.is_empty() {
+            &self.settings.default_service_account
         } else {
             account
-        };
+        }
+    }
+
+    /// The client of the identity that a Kustomization acts as.
+    pub fn client_for(&self, spec: &KustomizationSpec, namespace: &str) -> Result<Client, Error> {
+        let account = self.account(spec);
         if account.is_empty() {
             return Ok(self.client.clone());
         }

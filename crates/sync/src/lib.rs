@@ -35,6 +35,7 @@ pub mod prune;
 pub mod receiver;
 pub mod reconcile;
 pub mod report;
+pub mod returning;
 pub mod run;
 mod shards;
 pub mod signature;

@@ -12,7 +12,12 @@ use std::{
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, Client, core::PartialObjectMeta};
-use plumbline_common::{admin, client, events::Recorder, leader, shutdown};
+use plumbline_common::{
+    admin, client,
+    events::Recorder,
+    leader::{self, Leadership},
+    shutdown,
+};
 use prometheus_client::registry::Registry;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -28,6 +33,7 @@ use crate::{
     config::ControllerArgs,
     context::{Context, CrossNamespace, Settings},
     controller,
+    depends::watch::Gates,
     git::{FileUrls, Mirrors, UrlPolicy},
     metrics::Metrics,
     receiver,
@@ -128,15 +134,18 @@ impl Controllers {
         };
         // A standby is ready: it takes over as soon as it can.
         self.admin.set_ready(true);
-        let acquire = leader::acquire(self.kube.clone(), election);
-        let lost = tokio::select! {
+        let acquire = Leadership::acquire(self.kube.clone(), election);
+        let mut leadership = tokio::select! {
             () = self.stopping.clone().wait() => return Ok(()),
-            lost = acquire => lost?,
+            leadership = acquire => leadership?,
         };
         tokio::select! {
-            lost = lost => Err(lost),
-            ended = self.lead() => ended,
+            lost = leadership.lost() => return Err(lost),
+            ended = self.lead() => ended?,
         }
+        // It was asked to end: another replica need not wait for the end of the lease.
+        leadership.release().await;
+        Ok(())
     }
 
     async fn lead(self) -> anyhow::Result<()> {
@@ -263,17 +272,20 @@ pub(crate) fn parts(
         rewinds: args.branch_rewind,
         jitter: args.interval_jitter_percentage,
         memory: Mutex::default(),
+        store: OnceLock::new(),
     });
     let watches = watches(args, &config, kube, Arc::clone(&live), wake.clone())?;
     let context = Arc::new(Context {
         client: kube.clone(),
         config,
         sources,
+        source: Arc::clone(&source),
         kinds: Arc::new(Kinds::new(kube.clone())),
         live,
         watches,
         builder: Arc::new(builder),
         wishes: Wishes::default(),
+        gates: Gates::new(wake.clone()),
         in_flight: Semaphore::new(args.concurrent_ssa.into()),
         recorder,
         metrics,

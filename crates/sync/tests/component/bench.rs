@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     time::Duration,
 };
 
@@ -54,6 +54,14 @@ impl Syncer {
     pub(crate) fn kill(&mut self) {
         self.child.kill().ok();
         self.child.wait().ok();
+    }
+
+    /// SIGTERM, and its end.
+    pub(crate) fn stop(&mut self) -> anyhow::Result<ExitStatus> {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-TERM", &pid]).status()?;
+        anyhow::ensure!(sent.success(), "kill -TERM {pid}");
+        Ok(self.child.wait()?)
     }
 
     /// Whether it still runs.
@@ -121,9 +129,15 @@ impl Bench {
         if !arguments.iter().any(|it| it.starts_with("--metrics-addr")) {
             command.arg("--metrics-addr=0");
         }
+        if !arguments
+            .iter()
+            .any(|it| it.starts_with("--watch-all-namespaces"))
+        {
+            command.arg("--watch-all-namespaces=false");
+        }
         command
             .args(["--health-addr=0", "--log-level=debug"])
-            .args(["--log-encoding=console", "--watch-all-namespaces=false"])
+            .arg("--log-encoding=console")
             .arg(format!("--runtime-namespace={}", self.namespace()))
             .arg(format!(
                 "--storage-path={}",
@@ -329,6 +343,21 @@ impl Bench {
                     Ok(c.message.clone())
                 }
                 _ => Err(format!("{status:#?}")),
+            }
+        });
+        waited.await.with_context(|| self.logs())
+    }
+
+    /// Waits until a GitRepository has fetched this revision.
+    pub(crate) async fn source_has(&self, name: &str, revision: &str) -> anyhow::Result<()> {
+        let api = self.sources();
+        let what = format!("source {name} at {revision}");
+        let waited = wait_for(&what, LIMIT, async || {
+            let object = api.get(name).await.map_err(|error| error.to_string())?;
+            let artifact = object.status.and_then(|status| status.artifact);
+            match artifact.map(|artifact| artifact.revision) {
+                Some(now) if now == revision => Ok(()),
+                other => Err(format!("{other:?}")),
             }
         });
         waited.await.with_context(|| self.logs())
