@@ -29,13 +29,13 @@ fn run(bench: &Bench, at: &Path, arguments: &[&str]) -> anyhow::Result<(i32, Str
     ))
 }
 
-fn command(bench: &Bench, arguments: &[&str]) -> anyhow::Result<(i32, String, String)> {
+pub(crate) fn command(bench: &Bench, arguments: &[&str]) -> anyhow::Result<(i32, String, String)> {
     let at = bench.repository.work_tree();
     tokio::task::block_in_place(|| run(bench, at, arguments))
 }
 
 /// The changes of a plan in JSON, as `action object`.
-fn changes(plan: &Value) -> Vec<String> {
+pub(crate) fn changes(plan: &Value) -> Vec<String> {
     let all = plan[0]["changes"].as_array().cloned().unwrap_or_default();
     all.iter()
         .map(|change| {
