@@ -58,15 +58,13 @@ impl Step<'_> {
         revision: &str,
     ) -> Result<Option<Action>, Error> {
         let find = |owner: &Owner| self.context.find(owner);
-        let (unmet, object, poll) = match unmet(self.object, revision, &find) {
-            Some(unmet) => (unmet, None, None),
-            None => match self.objects(memory, old, revision).await? {
-                Some(waiting) => (waiting.unmet, Some(waiting.id), waiting.poll),
-                None => {
-                    memory.gate.since = None;
-                    return Ok(None);
-                }
-            },
+        let (unmet, object, poll) = if let Some(unmet) = unmet(self.object, revision, &find) {
+            (unmet, None, None)
+        } else if let Some(waiting) = self.objects(memory, old, revision).await? {
+            (waiting.unmet, Some(waiting.id), waiting.poll)
+        } else {
+            memory.gate.since = None;
+            return Ok(None);
         };
         let (reason, message) = match unmet {
             Unmet::NotReady(message) => {

@@ -380,6 +380,22 @@ impl Bench {
         waited.await.with_context(|| self.logs())
     }
 
+    /// Waits until nothing is asked of the API server for three seconds.
+    pub(crate) async fn idle(&self) -> anyhow::Result<()> {
+        wait_for("three seconds without a request", LIMIT, async || {
+            let ask = async || {
+                let log = self.world.audit_log().since_now()?;
+                tokio::time::sleep(Duration::from_secs(3)).await;
+                Ok::<_, anyhow::Error>(self.requests(&log)?.by_verb_and_resource())
+            };
+            match ask().await {
+                Ok(requests) if requests.is_empty() => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await
+    }
+
     /// Waits for an event about a Kustomization or GitRepository of this namespace; returns its message.
     pub(crate) async fn event(&self, kind: &str, reason: &str, part: &str) -> anyhow::Result<String> {
         let api: Api<Event> = Api::namespaced(self.world.client(), self.namespace());

@@ -239,6 +239,29 @@ async fn stays_reported(bench: &Bench) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A plan knows what is left, and what would be corrected otherwise.
+fn a_plan_says_the_same(bench: &Bench) -> anyhow::Result<()> {
+    let ns = bench.namespace();
+    let plan = || -> anyhow::Result<(i32, Vec<String>)> {
+        let (code, out, _) = command(bench, &["plan", APP, "--output=json"])?;
+        Ok((code, changes(&serde_json::from_str(&out)?)))
+    };
+    let left = |kind: &str, name: &str| format!("leave {kind}/{ns}/{name}");
+    let all = [
+        left("ConfigMap", "a"),
+        left("ConfigMap", "b"),
+        left("Secret", "s"),
+    ];
+    assert_eq!(plan()?, (0, all.to_vec()));
+    set_mode(bench, "Correct")?;
+    let (code, corrected) = plan()?;
+    assert!(
+        code == 2 && !corrected.iter().any(|it| it.starts_with("leave")),
+        "{corrected:?}"
+    );
+    set_mode(bench, "Report")
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn drift_can_be_reported_and_left() -> anyhow::Result<()> {
     let bench = Bench::new().await?;
@@ -309,22 +332,7 @@ async fn drift_can_be_reported_and_left() -> anyhow::Result<()> {
     );
 
     syncer.kill();
-    // A plan says the same, and that Git's own changes are another matter.
-    let plan = || -> anyhow::Result<(i32, Vec<String>)> {
-        let (code, out, _) = command(&bench, &["plan", APP, "--output=json"])?;
-        Ok((code, changes(&serde_json::from_str(&out)?)))
-    };
-    let left = |kind: &str, name: &str| format!("leave {kind}/{ns}/{name}");
-    let (a, b, s) = (
-        left("ConfigMap", "a"),
-        left("ConfigMap", "b"),
-        left("Secret", "s"),
-    );
-    assert_eq!(plan()?, (0, vec![a, b.clone(), s]));
-    set_mode(&bench, "Correct")?;
-    let (code, corrected) = plan()?;
-    assert!(code == 2 && !corrected.contains(&b), "{corrected:?}");
-    set_mode(&bench, "Report")?;
+    a_plan_says_the_same(&bench)?;
 
     // Neither a restart nor the interval corrects it.
     let mut syncer = bench.start(&[])?;

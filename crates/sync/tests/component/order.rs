@@ -5,10 +5,9 @@ use kube::{
     Api,
     api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams},
 };
-use plumbline_testkit::wait_for;
 use serde_json::{Value, json};
 
-use crate::bench::{APP, Bench, LIMIT, last_applied, ready};
+use crate::bench::{APP, Bench, last_applied, ready};
 
 /// A Deployment without a node to run on.
 fn database(replicas: u32) -> Value {
@@ -68,18 +67,7 @@ async fn a_deployment_comes_first_and_nobody_polls_for_it() -> anyhow::Result<()
     waits(&bench, &format!("dependency 'Deployment/{ns}/db' is not ready: ")).await?;
     bench.event("Kustomization", "DependencyNotReady", "db").await?;
     assert_eq!(bench.value("a").await?, None);
-    wait_for("three seconds without a request", LIMIT, async || {
-        let ask = async || {
-            let log = bench.world.audit_log().since_now()?;
-            tokio::time::sleep(std::time::Duration::from_secs(3)).await;
-            Ok::<_, anyhow::Error>(bench.requests(&log)?.by_verb_and_resource())
-        };
-        match ask().await {
-            Ok(requests) if requests.is_empty() => Ok(()),
-            other => Err(format!("{other:?}")),
-        }
-    })
-    .await?;
+    bench.idle().await?;
 
     let scale = |replicas: u32| Patch::Merge(json!({ "spec": { "replicas": replicas } }));
     let params = PatchParams::default();
