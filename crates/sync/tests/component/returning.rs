@@ -2,7 +2,7 @@
 
 use kube::api::{ListParams, Patch, PatchParams};
 use plumbline_sync::api::Kustomization;
-use plumbline_testkit::wait_for;
+use plumbline_testkit::{git::Fault, wait_for};
 use serde_json::{Value, json};
 
 use crate::bench::{APP, Bench, LIMIT, entries, last_applied, patches, ready};
@@ -303,4 +303,42 @@ async fn killed_on_the_way_back_it_goes_on_also_without_its_mirror() -> anyhow::
         (first.as_str(), ALL + 1)
     );
     Ok(())
+}
+
+#[tokio::test]
+async fn a_commit_that_cannot_be_had_any_more_is_said_and_tried_for_again() -> anyhow::Result<()> {
+    let bench = Bench::new().await?;
+    bench.write_config_map("a", "1")?;
+    let first = bench.commit()?;
+    bench.source(json!({})).await?;
+    bench.kustomization(APP, health("10m")).await?;
+    set_policy(&bench, "Return").await?;
+    let syncer = bench.start(&[])?;
+    bench.applied(&first).await?;
+    drop(syncer);
+    std::fs::remove_dir_all(bench.world.dir().join("storage-syncer-0"))?;
+    bench.write_config_map("a", "slow")?;
+    let second = bench.push().await?;
+    let _syncer = bench.start(&[])?;
+    bench.until_value("a", Some("slow")).await?;
+    // Only the new commit is in the new mirror, and the server is away when the old one is wanted.
+    bench.server.set_fault(Fault::Status("503 Service Unavailable"));
+    bench.set_spec(APP, health("1s")).await?;
+    let object = bench
+        .until(APP, "it to say so", |object| {
+            condition(object, "Returned").is_some_and(|(_, reason, _)| reason == "CannotReturn")
+        })
+        .await?;
+    let (value, _, message) = condition(&object, "Returned").unwrap_or_default();
+    assert!(
+        value == "False" && message.contains(&first) && message.contains("503"),
+        "{message}"
+    );
+    assert_eq!(ready(&object).1, "HealthCheckFailed");
+    bench.event("Kustomization", "CannotReturn", &first).await?;
+    assert_eq!(bench.value("a").await?.as_deref(), Some("slow"));
+    bench.server.set_fault(Fault::None);
+    let object = returned(&bench, &second).await?;
+    assert_eq!(last_applied(&object), first);
+    bench.until_value("a", Some("1")).await
 }
