@@ -422,7 +422,7 @@ impl Step<'_> {
             recorded = before.with(ahead);
             let mut new = report::started(&old, &artifact.revision, recorded.written.clone(), self.about);
             if let Some(returned) = &target.returned {
-                returned.mark(&mut new, false, self.about);
+                returned.started(&mut new, self.about);
             }
             self.write_recorded(memory, (&before, &recorded), &old, new.clone())
                 .await?;

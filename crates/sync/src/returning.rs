@@ -119,6 +119,20 @@ impl Return {
         ("False", reason, message)
     }
 
+    /// The status while the inventory is written ahead: as much as Ready says of it is true of the earlier revision only.
+    pub fn started(&self, status: &mut KustomizationStatus, about: About<'_>) {
+        self.mark(status, false, about);
+        let (value, reason, message) =
+            self.verdict(("Unknown", "Progressing", "objects are applied".to_owned()));
+        let wanted = Wanted {
+            type_: "Ready",
+            status: value,
+            reason,
+            message: &message,
+        };
+        conditions::set(&mut status.conditions, &wanted, about.generation, about.now);
+    }
+
     /// Makes the status say how far the return is. `reached`: what is returned to is applied in full.
     pub fn mark(&self, status: &mut KustomizationStatus, reached: bool, about: About<'_>) {
         status.last_attempted_revision = Some(self.failed.clone());

@@ -76,6 +76,13 @@ fn the_status_says_how_far_it_is_and_keeps_the_failed_revision() {
     let held = Return::of(&failed(), "new", about(3, None)).unwrap();
     let mut status = failed();
     status.last_attempted_revision = Some("old".into());
+    held.started(&mut status, about(3, None));
+    assert_eq!(status.last_attempted_revision.as_deref(), Some("new"));
+    let ready = conditions::find(&status.conditions, "Ready").unwrap();
+    assert_eq!(
+        (ready.status.as_str(), ready.reason.as_str()),
+        ("False", "HealthCheckFailed")
+    );
     held.mark(&mut status, false, about(3, None));
     assert_eq!(reason(&status), Some(RETURNING));
     assert_eq!(status.last_attempted_revision.as_deref(), Some("new"));
