@@ -31,6 +31,8 @@ pub fn identity() -> String {
     })
 }
 
+/// How often one that waits looks whether the lease was given away: client-go's number.
+const LOOK: Duration = Duration::from_secs(2);
 /// How long giving the lease away may take.
 const RELEASE: Duration = Duration::from_secs(3);
 
@@ -46,7 +48,30 @@ pub struct Leadership {
 impl Leadership {
     /// Waits until this process leads.
     pub async fn acquire(client: Client, election: Election) -> anyhow::Result<Self> {
-        acquire_lease(client, election).await
+        let lease = format!("{}/{}", election.namespace, election.lease);
+        let mut manager = contend(&client, &election).await?;
+        tracing::debug!(lease, identity = election.identity, "waiting for the lease");
+        loop {
+            match tokio::time::timeout(LOOK, manager.changed()).await {
+                Ok(Ok(true)) => break,
+                Ok(Ok(false)) => {}
+                Ok(Err(error)) => {
+                    tracing::debug!(%error, lease, "the lease cannot be had, and will be tried for again");
+                    tokio::time::sleep(LOOK).await;
+                }
+                // A manager waits for the end of the lease that it knows: a new one sees that it was given away.
+                Err(_) => match contend(&client, &election).await {
+                    Ok(new) => manager = new,
+                    Err(error) => tracing::debug!(%error, "the lease cannot be looked at now"),
+                },
+            }
+        }
+        let (mut leading, task) = manager.watch().await;
+        wait_for(&mut leading, true)
+            .await
+            .context("the election task ended")?;
+        tracing::info!(lease, identity = election.identity, "leading");
+        Ok(Self { lease, leading, task })
     }
 
     /// Ends when leadership is lost, and only then: the process must exit then, because another one is acting.
@@ -64,19 +89,8 @@ impl Leadership {
     }
 }
 
-/// Waits until this process leads. The returned future ends when leadership is lost, and only then:
-/// the process must exit then, because another one is acting. Dropping the future releases the lease.
-pub async fn acquire(
-    client: Client,
-    election: Election,
-) -> anyhow::Result<impl Future<Output = anyhow::Error> + Send + use<>> {
-    let mut leadership = Leadership::acquire(client, election).await?;
-    Ok(async move { leadership.lost().await })
-}
-
-async fn acquire_lease(client: Client, election: Election) -> anyhow::Result<Leadership> {
-    let lease = format!("{}/{}", election.namespace, election.lease);
-    let manager = LeaseManagerBuilder::new(client, &election.lease)
+async fn contend(client: &Client, election: &Election) -> anyhow::Result<LeaseManager> {
+    LeaseManagerBuilder::new(client.clone(), &election.lease)
         .with_namespace(&election.namespace)
         .with_identity(&election.identity)
         .with_field_manager(format!("plumbline-{}", election.identity))
@@ -84,14 +98,12 @@ async fn acquire_lease(client: Client, election: Election) -> anyhow::Result<Lea
         .with_grace(GRACE_SECONDS)
         .build()
         .await
-        .with_context(|| format!("cannot read or create the Lease {lease}"))?;
-    let (mut leading, task) = manager.watch().await;
-    tracing::debug!(lease, identity = election.identity, "waiting for the lease");
-    wait_for(&mut leading, true)
-        .await
-        .context("the election task ended")?;
-    tracing::info!(lease, identity = election.identity, "leading");
-    Ok(Leadership { lease, leading, task })
+        .with_context(|| {
+            format!(
+                "cannot read or create the Lease {}/{}",
+                election.namespace, election.lease
+            )
+        })
 }
 
 async fn wait_for(leading: &mut watch::Receiver<bool>, wanted: bool) -> Result<(), watch::error::RecvError> {

@@ -8,8 +8,8 @@ use k8s_openapi::jiff::Timestamp;
 use plumbline_common::admin::{self, Admin};
 use plumbline_common::client::{self, ClientOptions};
 use plumbline_common::events::Recorder;
-use plumbline_common::leader::{self, Election};
-use plumbline_common::shutdown::Supervisor;
+use plumbline_common::leader::{self, Election, Leadership};
+use plumbline_common::shutdown::{Stopping, Supervisor};
 use plumbline_common::telemetry::{self, Format};
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
@@ -128,20 +128,29 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         memory: Mutex::default(),
         drops_records: AtomicBool::new(false),
     });
-    parts.spawn("the controller", work(context, namespaces, admin));
+    let stopping = parts.stopping();
+    parts.spawn("the controller", work(context, namespaces, admin, stopping));
     parts.run().await
 }
 
 /// Leads, if that is asked for, and works. A replica that waits is ready: it serves the certificate.
-async fn work(context: Arc<Context>, namespaces: Vec<String>, admin: Admin) -> anyhow::Result<()> {
-    let lost = if context.config.leader_elect {
+async fn work(
+    context: Arc<Context>,
+    namespaces: Vec<String>,
+    admin: Admin,
+    stopping: Stopping,
+) -> anyhow::Result<()> {
+    let leadership = if context.config.leader_elect {
         admin.set_ready(true);
         let election = Election {
             lease: LEASE.to_owned(),
             namespace: context.key_namespace.clone(),
             identity: leader::identity(),
         };
-        Some(leader::acquire(context.client.clone(), election).await?)
+        tokio::select! {
+            () = stopping.clone().wait() => return Ok(()),
+            leadership = Leadership::acquire(context.client.clone(), election) => Some(leadership?),
+        }
     } else {
         None
     };
@@ -160,13 +169,17 @@ async fn work(context: Arc<Context>, namespaces: Vec<String>, admin: Admin) -> a
         }
         tokio::try_join!(reconciling, publish(client, &namespace, &name, keyring)).map(drop)
     };
-    match lost {
-        Some(lost) => tokio::select! {
-            ended = working => ended,
-            error = lost => Err(error),
-        },
-        None => working.await,
+    let Some(mut leadership) = leadership else {
+        return working.await;
+    };
+    tokio::select! {
+        ended = working => return ended,
+        error = leadership.lost() => return Err(error),
+        () = stopping.wait() => {}
     }
+    // What was being written is done anew by who leads next, which need not wait for the end of the lease.
+    leadership.release().await;
+    Ok(())
 }
 
 /// Every replica counts the keys it has, also one that waits.

@@ -27,14 +27,16 @@ use crate::{
         target::TargetCluster,
     },
     controller::source_key,
-    depends, drift,
+    depends::{self, gate::Gate, watch::Gates},
+    drift,
     gather::LoadError,
     inventory::{self, Recorded},
     manifest::{ContentDigest, Desired, ParseCache},
     metrics::Metrics,
     object::ObjectId,
     remote::{Connection, RemoteClusters},
-    source::Sources,
+    returning::Earlier,
+    source::{self, Sources},
     status, wait,
     wishes::Wishes,
 };
@@ -52,10 +54,14 @@ pub struct Context {
     pub remotes: RemoteClusters,
     /// What has been fetched.
     pub sources: Arc<Sources>,
+    /// What fetches it.
+    pub source: Arc<source::controller::Context>,
     /// Runs kustomize.
     pub builder: Arc<Builder>,
     /// What all Kustomizations want.
     pub wishes: Wishes,
+    /// Watches on what some of them wait for.
+    pub gates: Gates,
     /// Where events go.
     pub recorder: Recorder,
     /// Durations.
@@ -115,14 +121,16 @@ pub struct Memory {
     pub waiting_since: Option<Instant>,
     /// The last request to reconcile now that was seen.
     pub requested: Option<String>,
-    /// Since when it has waited for what it depends on.
-    pub blocked_since: Option<Instant>,
+    /// What is known of what comes first.
+    pub gate: Gate,
     /// Since when objects have been on their way between it and another one.
     pub moving_since: Option<Instant>,
     /// The resource version at the last look.
     pub version: Option<String>,
     /// What those see of it that depend on it.
     pub signature: Option<depends::Signature>,
+    /// What is known of an earlier revision that is returned to.
+    pub earlier: Earlier,
     /// The health of its objects.
     pub waiting: Option<wait::Waiting>,
     /// Objects that differ from Git and are left so.
@@ -220,6 +228,7 @@ impl Context {
             connection.leave(owner);
         }
         self.home.forget_owner(owner);
+        self.gates.leave(owner);
         self.wake_all(self.wishes.forget(owner));
         self.metrics
             .forget("Kustomization", &owner.name, &owner.namespace);

@@ -181,6 +181,7 @@ async fn suspended(step: &reconcile::Step<'_>, memory: &mut Memory) -> Result<Op
     match suspension {
         Suspension::Active { look, .. } => {
             step.context.metrics.suspended(KIND, name, namespace);
+            step.context.gates.leave(step.owner);
             Ok(Some(look.map_or_else(Action::await_change, Action::requeue)))
         }
         Suspension::None | Suspension::Ended { .. } => {

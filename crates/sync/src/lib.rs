@@ -36,6 +36,7 @@ pub mod receiver;
 pub mod reconcile;
 pub mod remote;
 pub mod report;
+pub mod returning;
 pub mod run;
 mod shards;
 pub mod signature;

@@ -80,6 +80,7 @@ pub fn summary<'r>(
         policy: FailurePolicy::Isolate,
         moving: None,
         contested: Vec::new(),
+        returned: None,
         did_something: (!outcome.is_nothing() || !removals.is_empty())
             && !only_corrections(outcome, removals),
         took: Duration::ZERO,

@@ -11,7 +11,7 @@ use plumbline_common::backoff;
 
 use crate::{
     act,
-    api::{FINALIZER, Kustomization, KustomizationStatus},
+    api::{FINALIZER, Kustomization, KustomizationStatus, ON_UNHEALTHY},
     atomic::{self, FailurePolicy},
     bodies::Bodies,
     build::Transformations,
@@ -23,8 +23,7 @@ use crate::{
     context::{Context, CrossNamespace, Error, LoadKey, Memory},
     controller,
     decide::{Held, Plan},
-    depends::{self, Unmet},
-    drift, health,
+    depends, drift, health,
     ignored::Rules,
     inventory::Inventory,
     manifest::{Desired, Overlay, Variables},
@@ -35,6 +34,7 @@ use crate::{
     prune::{self, Removal},
     remote::{Purpose, Reached},
     report::{self, About},
+    returning::{OnUnhealthy, Target},
     shards,
     source::{Artifact, SourceKey},
     suspend::Suspension,
@@ -42,12 +42,12 @@ use crate::{
 };
 
 /// How long a Kustomization with an empty budget of time goes on later.
-const GO_ON: Duration = Duration::from_millis(100);
+pub(crate) const GO_ON: Duration = Duration::from_millis(100);
 
 /// When a Kustomization looks again whose objects are on their way from or to another one; it is called before, as a rule.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
-/// How long dependencies may be unready before the status says so.
+/// How long objects may be on their way before the status says so.
 const IN_A_MOMENT: Duration = Duration::from_secs(3);
 
 /// How long a source that was never looked at is waited for before the status says that it is missing.
@@ -91,7 +91,11 @@ impl Step<'_> {
         }
     }
 
-    async fn reconcile_there(&self, memory: &mut Memory, old: KustomizationStatus) -> Result<Action, Error> {
+    async fn reconcile_there(
+        &self,
+        memory: &mut Memory,
+        mut old: KustomizationStatus,
+    ) -> Result<Action, Error> {
         let artifact = match self.artifact() {
             Ok(artifact) => artifact,
             Err(message) => {
@@ -106,10 +110,14 @@ impl Step<'_> {
                 return self.not_ready(memory, &old, "ArtifactFailed", &message, "").await;
             }
         };
+        let target = match self.target(memory, &mut old, &artifact).await? {
+            Ok(target) => target,
+            Err(waits) => return Ok(waits),
+        };
         // Before it waits for others: they may have to know what it wants.
         let loaded = match self.variables().await {
             Ok(variables) => {
-                let desired = self.desired(memory, &artifact, variables).await?;
+                let desired = self.desired(memory, &target.artifact, variables).await?;
                 desired.map_err(|error| (error.reason(), error.to_string()))
             }
             Err(message) => Err(("BuildFailed", message)),
@@ -121,7 +129,10 @@ impl Step<'_> {
             }
             Err(_) => self.is_stuck(),
         }
-        if let Some(waits) = self.dependencies(memory, &old, &artifact.revision).await? {
+        // What it returns to was not held back when it was new.
+        if target.returned.is_none()
+            && let Some(waits) = self.dependencies(memory, &old, &artifact.revision).await?
+        {
             if let Ok(desired) = &loaded {
                 self.hand_over(memory, desired, &artifact.revision).await?;
             }
@@ -134,7 +145,7 @@ impl Step<'_> {
                 return failed.await;
             }
         };
-        self.apply(memory, old, &artifact, &desired).await
+        self.apply(memory, old, &target, &desired).await
     }
 
     /// What it wants cannot be known now: nobody has to wait for it.
@@ -203,6 +214,15 @@ impl Step<'_> {
         if let Err(message) = drift::Mode::of(self.object.annotations()) {
             return Some(("InvalidField", message));
         }
+        match OnUnhealthy::of(self.object.annotations()) {
+            Err(message) => return Some(("InvalidField", message)),
+            Ok(OnUnhealthy::Return) if !wait::is_asked(spec) => {
+                let message =
+                    format!("the annotation {ON_UNHEALTHY}: Return needs spec.wait or spec.healthChecks");
+                return Some(("InvalidField", message));
+            }
+            Ok(_) => {}
+        }
         let (namespace, name) = self.source_key();
         if namespace != self.owner.namespace
             && self.context.settings.cross_namespace == CrossNamespace::Refused
@@ -213,14 +233,15 @@ impl Step<'_> {
             );
             return Some(("AccessDenied", message));
         }
-        let foreign = depends::dependencies(self.object).find(|on| on.namespace != self.owner.namespace);
-        if let Some(on) = foreign
+        if let Err(message) = depends::object::check(self.object) {
+            return Some(("InvalidField", message));
+        }
+        if let Some((namespace, name)) = depends::object::foreign(self.object, &self.owner.namespace)
             && self.context.settings.cross_namespace == CrossNamespace::Refused
         {
             let message = format!(
-                "the dependency {}/{} is in another namespace, which is not allowed \
-                 (--no-cross-namespace-refs=false allows it)",
-                on.namespace, on.name
+                "the dependency {namespace}/{name} is in another namespace, which is not allowed \
+                 (--no-cross-namespace-refs=false allows it)"
             );
             return Some(("AccessDenied", message));
         }
@@ -261,38 +282,6 @@ impl Step<'_> {
         self.context.write_status(self.owner, memory, old, new).await?;
         // A change of the source brings us back; the interval is only a second chance.
         Ok(Action::requeue(controller::retry_interval(&self.object.spec)))
-    }
-
-    /// What to do when it has to wait for others; `None` when it has not.
-    async fn dependencies(
-        &self,
-        memory: &mut Memory,
-        old: &KustomizationStatus,
-        revision: &str,
-    ) -> Result<Option<Action>, Error> {
-        let find = |owner: &Owner| self.context.find(owner);
-        let mut reason = "DependencyNotReady";
-        let message = match depends::unmet(self.object, revision, &find) {
-            None => {
-                memory.blocked_since = None;
-                return Ok(None);
-            }
-            Some(Unmet::NotReady(message)) => {
-                // Those it waits for were woken by the same commit: what is over in a moment is not worth a status.
-                let since = *memory.blocked_since.get_or_insert(self.begun);
-                if let Some(left) = IN_A_MOMENT.checked_sub(since.elapsed()) {
-                    return Ok(Some(Action::requeue(left + GO_ON)));
-                }
-                message
-            }
-            Some(Unmet::Cycle(message)) => message,
-            Some(Unmet::Invalid(message)) => {
-                reason = "InvalidCELExpression";
-                message
-            }
-        };
-        let waits = self.not_ready(memory, old, reason, &message, revision);
-        waits.await.map(Some)
     }
 
     /// What Git wants.
@@ -364,6 +353,12 @@ impl Step<'_> {
             memory.kinds_asked = None;
             return Ok(());
         }
+        self.ask_for_kinds(memory).await
+    }
+
+    /// The same, when it is known that some are unknown.
+    pub(crate) async fn ask_for_kinds(&self, memory: &mut Memory) -> Result<(), Error> {
+        let kinds = &self.cluster.kinds;
         let asked = kinds.asked().await;
         let known = memory.kinds_asked.unwrap_or_default();
         let news = self.cluster.kinds_news.load(std::sync::atomic::Ordering::Relaxed);
@@ -386,17 +381,18 @@ impl Step<'_> {
         &self,
         memory: &mut Memory,
         mut old: KustomizationStatus,
-        artifact: &Arc<Artifact>,
+        target: &Target,
         desired: &Arc<Desired>,
     ) -> Result<Action, Error> {
         let (context, spec, owner) = (self.context, &self.object.spec, self.owner);
+        let artifact = &target.artifact;
         if let Err(error) = self.learn_kinds(memory, desired).await {
             return self.undiscovered(memory, &old, error, Purpose::Apply).await;
         }
         let planned = match self.look(memory, &old, artifact, desired).await {
             Ok(planned) => planned,
             Err(message) => {
-                let revision = &artifact.revision;
+                let revision = target.attempted();
                 let failed = self.not_ready(memory, &old, "ReconciliationFailed", &message, revision);
                 return failed.await;
             }
@@ -416,7 +412,8 @@ impl Step<'_> {
                 artifact,
                 inventory: &inventory,
                 is_old_revision: old.last_applied_revision.as_deref() == Some(&artifact.revision)
-                    && old.observed_generation == Some(self.about.generation),
+                    && old.observed_generation == Some(self.about.generation)
+                    && !target.is_returning(),
             };
             self.leave_drift(memory, &mut seen, &found).await?
         };
@@ -440,7 +437,10 @@ impl Step<'_> {
         if let Some(ahead) = plan.write_ahead.take() {
             let before = recorded;
             recorded = before.with(ahead);
-            let new = report::started(&old, &artifact.revision, recorded.written.clone(), self.about);
+            let mut new = report::started(&old, &artifact.revision, recorded.written.clone(), self.about);
+            if let Some(returned) = &target.returned {
+                returned.started(&mut new, self.about);
+            }
             self.write_recorded(memory, (&before, &recorded), &old, new.clone())
                 .await?;
             old = new;
@@ -489,11 +489,13 @@ impl Step<'_> {
             standing,
             policy,
             moving,
+            returned: target.returned.as_ref(),
             contested: [seen.contested.clone(), context.wishes.contested(owner)].concat(),
             ..result
         };
         let mut new = report::finished(&old, &result, self.about);
         drift::mark(&mut new.conditions, &left, self.about);
+        let makes_way = self.make_way(memory, &old, &mut new, &result, target).await;
         self.tell(&old, &new, &outcome, &removals, &artifact.revision);
         self.write_recorded(memory, (&before, &recorded), &old, new)
             .await?;
@@ -504,7 +506,11 @@ impl Step<'_> {
             next = next.min(controller::retry_interval(spec));
         }
         let moving = result.moving.is_some().then_some(LOOK_AGAIN);
-        let soon = moving.into_iter().chain(result.standing.next()).min();
+        let soon = moving
+            .into_iter()
+            .chain(result.standing.next())
+            .chain(makes_way)
+            .min();
         Ok(Action::requeue(soon.map_or(next, |soon| soon.min(next))))
     }
 

@@ -17,6 +17,7 @@ use crate::{
     manifest::Problem,
     object::ObjectId,
     prune::Removal,
+    returning::{self, Return},
     wait::Standing,
 };
 
@@ -69,6 +70,8 @@ pub struct Result<'a> {
     pub moving: Option<(usize, Owner)>,
     /// Objects that two Kustomizations want, and the other one.
     pub contested: Vec<(ObjectId, Owner)>,
+    /// Why an earlier revision than the source's is applied, if one is.
+    pub returned: Option<&'a Return>,
     /// Whether anything was applied or deleted, other than to correct drift.
     pub did_something: bool,
     /// How long it took.
@@ -76,7 +79,7 @@ pub struct Result<'a> {
 }
 
 /// Condition status, reason and message.
-type Verdict = (&'static str, &'static str, String);
+pub type Verdict = (&'static str, &'static str, String);
 
 /// The status after a reconciliation that got as far as looking at objects.
 pub fn finished(old: &KustomizationStatus, result: &Result<'_>, about: About<'_>) -> KustomizationStatus {
@@ -86,7 +89,13 @@ pub fn finished(old: &KustomizationStatus, result: &Result<'_>, about: About<'_>
         status.inventory = Some(Arc::clone(inventory));
     }
     let (value, reason, message) = verdict(result);
-    ready(&mut status, value, reason, &message, about);
+    if let Some(returned) = result.returned {
+        let told = returned.verdict((value, reason, message.clone()));
+        returned.mark(&mut status, value == "True", about);
+        ready(&mut status, told.0, told.1, &told.2, about);
+    } else {
+        ready(&mut status, value, reason, &message, about);
+    }
     healthy(&mut status, &result.standing, about);
     contested(&mut status, &result.contested, about);
     match value {
@@ -98,12 +107,17 @@ pub fn finished(old: &KustomizationStatus, result: &Result<'_>, about: About<'_>
         _ => reconciling(&mut status, "ProgressingWithRetry", &message, about),
     }
     conditions::remove(&mut status.conditions, "Stalled");
-    let outcome_changed = old
-        .conditions
-        .iter()
-        .find(|c| c.type_ == "Ready")
-        .is_none_or(|c| c.reason != reason);
-    let new_revision = old.last_attempted_revision.as_deref() != Some(result.revision);
+    if result.returned.is_some() && value == "True" {
+        // It is at its end, and not where it should be.
+        stall(&mut status, about);
+    }
+    let outcome_changed = if result.returned.is_some() {
+        returning::reason(old) != returning::reason(&status)
+    } else {
+        let before = conditions::find(&old.conditions, "Ready");
+        before.is_none_or(|before| before.reason != reason)
+    };
+    let new_revision = old.last_attempted_revision != status.last_attempted_revision;
     if value != "Unknown" && (result.did_something || outcome_changed || new_revision) {
         remember(&mut status.history, result, reason, about.now);
     }
@@ -322,14 +336,22 @@ pub fn stalled(
     let mut status = base(old, about);
     ready(&mut status, "False", reason, message, about);
     conditions::remove(&mut status.conditions, "Reconciling");
+    stall(&mut status, about);
+    status
+}
+
+/// Says that nothing goes on by itself, in the words of Ready.
+fn stall(status: &mut KustomizationStatus, about: About<'_>) {
+    let Some(ready) = conditions::find(&status.conditions, "Ready").cloned() else {
+        return;
+    };
     let wanted = Wanted {
         type_: "Stalled",
         status: "True",
-        reason,
-        message,
+        reason: &ready.reason,
+        message: &ready.message,
     };
     conditions::set(&mut status.conditions, &wanted, about.generation, about.now);
-    status
 }
 
 fn base(old: &KustomizationStatus, about: About<'_>) -> KustomizationStatus {

@@ -8,7 +8,12 @@ use std::{
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, Client, core::PartialObjectMeta};
-use plumbline_common::{admin, client, events::Recorder, leader, shutdown};
+use plumbline_common::{
+    admin, client,
+    events::Recorder,
+    leader::{self, Leadership},
+    shutdown,
+};
 use prometheus_client::registry::Registry;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -27,6 +32,7 @@ use crate::{
     config::ControllerArgs,
     context::{Context, CrossNamespace, Settings},
     controller,
+    depends::watch::Gates,
     git::{FileUrls, Mirrors, UrlPolicy},
     metrics::Metrics,
     receiver,
@@ -117,15 +123,18 @@ impl Controllers {
         };
         // A standby is ready: it takes over as soon as it can.
         self.admin.set_ready(true);
-        let acquire = leader::acquire(self.kube.clone(), election);
-        let lost = tokio::select! {
+        let acquire = Leadership::acquire(self.kube.clone(), election);
+        let mut leadership = tokio::select! {
             () = self.stopping.clone().wait() => return Ok(()),
-            lost = acquire => lost?,
+            leadership = acquire => leadership?,
         };
         tokio::select! {
-            lost = lost => Err(lost),
-            ended = self.lead() => ended,
+            lost = leadership.lost() => return Err(lost),
+            ended = self.lead() => ended?,
         }
+        // It was asked to end: another replica need not wait for the end of the lease.
+        leadership.release().await;
+        Ok(())
     }
 
     async fn lead(self) -> anyhow::Result<()> {
@@ -249,6 +258,7 @@ pub(crate) fn parts(
         rewinds: args.branch_rewind,
         jitter: args.interval_jitter_percentage,
         memory: Mutex::default(),
+        store: OnceLock::new(),
     });
     let watches = watches(args, &config, kube, Arc::clone(&live), wake.clone())?;
     let remotes = RemoteClusters::new(
@@ -282,8 +292,10 @@ pub(crate) fn parts(
         home,
         remotes,
         sources,
+        source: Arc::clone(&source),
         builder: Arc::new(builder),
         wishes: Wishes::default(),
+        gates: Gates::new(wake.clone()),
         recorder,
         metrics,
         settings: settings(args),

@@ -19,7 +19,10 @@ impl Step<'_> {
         removals: &BTreeMap<ObjectId, Removal>,
         revision: &str,
     ) {
-        if let Some(changes) = report::changes(&outcome.applied, removals) {
+        let changes = report::changes(&outcome.applied, removals);
+        // A commit that is about other things is none of this one's news.
+        let is_news = changes.is_some() || ready(old).is_none_or(|was| was.status != "True");
+        if let Some(changes) = changes {
             tracing::info!(
                 name = self.owner.name,
                 namespace = self.owner.namespace,
@@ -57,6 +60,7 @@ impl Step<'_> {
         }
         self.tell_failure(old, new, revision);
         if let Some(now) = ready(new)
+            && is_news
             && now.status == "True"
             && old.last_applied_revision.as_deref() != Some(revision)
         {

@@ -25,12 +25,6 @@ impl Asked {
         self.0.values().sum()
     }
 
-    /// How many there were, but for events.
-    pub(crate) fn but_events(&self) -> usize {
-        let rest = self.0.iter().filter(|((_, resource), _)| resource != "events");
-        rest.map(|(_, count)| count).sum()
-    }
-
     /// How many patched ConfigMaps.
     pub(crate) fn patches(&self) -> usize {
         let key = ("patch".to_owned(), "configmaps".to_owned());

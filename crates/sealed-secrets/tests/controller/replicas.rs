@@ -1,5 +1,8 @@
 //! Several replicas, several namespaces, a part of the objects.
 
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::jiff::SignedDuration;
+use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use plumbline_sealed_secrets::scope::Scope;
 use plumbline_testkit::wait_for;
@@ -27,7 +30,22 @@ async fn one_replica_works_and_another_takes_over() {
             .abs()
             < 0.5
     );
+    let leases: Api<Lease> = Api::namespaced(place.world.client(), place.namespace());
+    let lease = async || {
+        let spec = leases.get("plumbline-unsealer").await.unwrap().spec.unwrap();
+        (spec.holder_identity.unwrap_or_default(), spec.renew_time)
+    };
+    let (leader, before) = lease().await;
     one.stop();
+    let after = wait_for("another leader", PATIENCE, async || match lease().await {
+        (name, Some(at)) if !name.is_empty() && name != leader => Ok(at),
+        other => Err(format!("{other:?}")),
+    })
+    .await
+    .unwrap();
+    // The lease would have held for 15 s: it was given away.
+    let took = after.0.duration_since(before.unwrap().0);
+    assert!(took < SignedDuration::from_secs(15), "{took}");
     place
         .apply(two.seal("c", Scope::Strict, &[("k", "v")]).await)
         .await;

@@ -96,7 +96,7 @@ pub struct KustomizationSpec {
     /// Another cluster to apply to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kube_config: Option<KubeConfigReference>,
-    /// Kustomizations that must be ready before this one is applied.
+    /// What must be ready before this one is applied.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub depends_on: Vec<DependencyReference>,
     /// Wait until every applied object is healthy.
@@ -277,11 +277,17 @@ pub struct SecretKeyReference {
     pub key: Option<String>,
 }
 
-/// DependencyReference names a Kustomization that must be ready first.
+/// DependencyReference names a Kustomization, or an object of another kind, that must be ready first.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DependencyReference {
-    /// Name of the Kustomization.
+    /// API version of an object of another kind; with it stands the kind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub api_version: Option<String>,
+    /// Kind of the object, defaults to Kustomization.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// Its name.
     pub name: String,
     /// Its namespace, defaults to the same.
     #[serde(skip_serializing_if = "Option::is_none")]

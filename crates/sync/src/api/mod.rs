@@ -35,6 +35,8 @@ pub const CONFIRM_REWIND: &str = "plumbline.dev/confirm-rewind";
 pub const VERIFY: &str = "plumbline.dev/verify";
 /// On a Kustomization: what is done about objects that somebody changed: `Correct`, `Report` or `Ignore`.
 pub const DRIFT: &str = "plumbline.dev/drift";
+/// On a Kustomization: what becomes of a revision that does not get healthy: `Stay` or `Return`.
+pub const ON_UNHEALTHY: &str = "plumbline.dev/on-unhealthy";
 /// Why an object is suspended.
 pub const SUSPEND_REASON: &str = "plumbline.dev/suspend-reason";
 /// Who suspended it.

@@ -20,6 +20,7 @@ use crate::{
     cluster::{identity::ClusterId, live::Owner},
     config::ControllerArgs,
     decide::Held,
+    drift::Mode,
     manifest::Problem,
 };
 
@@ -99,6 +100,7 @@ impl Report {
                 Action::Release => 'o',
                 Action::Wait => '?',
                 Action::Refuse => '!',
+                Action::Leave => '*',
                 Action::Unchanged => ' ',
             };
             let at = change
@@ -129,6 +131,7 @@ impl Report {
             (Action::Release, "to release"),
             (Action::TakeOver, "to take over unchanged"),
             (Action::Wait, "waiting"),
+            (Action::Leave, "left as they are"),
             (Action::Refuse, "refused"),
         ];
         let mut parts: Vec<String> = counted
@@ -220,6 +223,12 @@ async fn report(desk: &Desk, object: &Kustomization, args: &PlanArgs) -> anyhow:
         desired,
         bodies: &bodies,
         found: &found,
+        // What cannot be read is among the problems.
+        drift: Mode::of(object.annotations()).unwrap_or(Mode::Correct),
+        is_old_revision: object
+            .status
+            .as_ref()
+            .is_some_and(|status| status.last_applied_revision.as_ref() == Some(&artifact.revision)),
         secrets: &secrets,
     };
     let mut changes = question.applies().await;

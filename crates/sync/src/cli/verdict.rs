@@ -13,6 +13,7 @@ use super::{
     output::plain,
 };
 use crate::{
+    api::DIGEST,
     bodies::Bodies,
     cluster::{
         fields,
@@ -23,7 +24,8 @@ use crate::{
     },
     context::Context,
     decide::Candidate,
-    manifest::{ApplyPolicy, Desired, finish},
+    drift::Mode,
+    manifest::{ApplyPolicy, Desired, finish, parse_digest},
     object::{Gvk, ObjectId},
     observe::Placed,
     planning::Planned,
@@ -43,6 +45,8 @@ pub(super) enum Action {
     Change,
     /// Only who owns it would change.
     TakeOver,
+    /// It differs from Git, and is left so: `plumbline.dev/drift`.
+    Leave,
     /// Nothing.
     Unchanged,
     /// It would be deleted.
@@ -138,6 +142,10 @@ pub(super) struct Question<'a> {
     pub(super) desired: &'a Desired,
     pub(super) bodies: &'a Bodies,
     pub(super) found: &'a Found,
+    /// What is done about drift.
+    pub(super) drift: Mode,
+    /// Whether this revision was applied before.
+    pub(super) is_old_revision: bool,
     /// Values of Secrets that are put in for variables.
     pub(super) secrets: &'a [Zeroizing<String>],
 }
@@ -185,9 +193,23 @@ impl Question<'_> {
             Ok(body) => finish(body, &candidate.id.namespace, &self.planned.overlay),
             Err(message) => return change(Action::Refuse).saying(message),
         };
+        let is_left = self.is_left(candidate, placed, live);
+        if is_left && live.is_none() {
+            return change(Action::Leave).saying("it was deleted, and plumbline.dev/drift leaves it so");
+        }
         let answer = requests::dry_run(self.client, &placed.kind, &candidate.id, &body).await;
         match (answer, live) {
             (Ok(_), None) => change(Action::Create),
+            (Ok(answer), Some(live)) if is_left => {
+                let change = self.compare(candidate, placed, wanted.policy, live, &answer, change);
+                match change.action {
+                    Action::Change => Change {
+                        action: Action::Leave,
+                        ..change.saying("it differs from Git, and plumbline.dev/drift leaves it so")
+                    },
+                    _ => change,
+                }
+            }
             (Ok(answer), Some(live)) => self.compare(candidate, placed, wanted.policy, live, &answer, change),
             (Err(RequestError::NamespaceMissing(_)), _)
                 if namespaces.contains(candidate.id.namespace.as_str()) =>
@@ -197,6 +219,16 @@ impl Question<'_> {
             }
             (Err(error), _) => change(Action::Refuse).saying(plain(&error.to_string())),
         }
+    }
+
+    /// Whether what an object needs is only to be corrected, and is not: what Git changes is applied in every mode.
+    fn is_left(&self, candidate: &Candidate, placed: &Placed, live: Option<&Value>) -> bool {
+        if self.drift == Mode::Correct || !self.planned.inventory.contains_key(&candidate.id) {
+            return false;
+        }
+        // Secrets say nothing of what was applied.
+        let applied = live.and_then(|live| parse_digest(live["metadata"]["annotations"][DIGEST].as_str()?));
+        applied.map_or(self.is_old_revision, |applied| applied == placed.content)
     }
 
     fn compare(

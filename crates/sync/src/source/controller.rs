@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -72,6 +72,8 @@ pub struct Context {
     pub jitter: u8,
     /// What is remembered of each object.
     pub memory: Mutex<HashMap<SourceKey, Memory>>,
+    /// All GitRepositories, once the controller runs.
+    pub store: OnceLock<Store<GitRepository>>,
 }
 
 /// What is remembered of a GitRepository between looks.
@@ -120,6 +122,8 @@ pub async fn run(
         .with_config(controller::Config::default().concurrency(concurrency))
         .graceful_shutdown_on(stopping.wait());
     let store = controller.store();
+    // `Err`: it is set already, which only a second controller in one context could do.
+    drop(context.store.set(store.clone()));
     let includers = {
         let store = store.clone();
         UnboundedReceiverStream::new(context.sources.subscribe())

@@ -127,6 +127,16 @@ impl Look {
         Ok(Some(Arc::new(artifact)))
     }
 
+    /// A revision that was fetched before. No request is made if the mirror still has it.
+    pub(super) fn revisit(&self, revision: &str) -> Result<Artifact, FetchError> {
+        let resolved = Resolved::from(revision.parse::<Revision>()?);
+        let mirror = self.mirrors.open(self.settings.remote.clone())?;
+        let begun = Instant::now();
+        mirror.fetch(&resolved)?;
+        let verified = self.verify(&mirror, &resolved, None)?;
+        self.assemble(&resolved, verified, Network::Used, begun)
+    }
+
     fn verify(
         &self,
         mirror: &Mirror,

@@ -12,5 +12,6 @@ mod store;
 mod tell;
 mod verify;
 
+pub use prepare::revisit;
 pub use rewind::Rewinds;
 pub use store::{Artifact, SourceKey, SourceState, Sources};

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use k8s_openapi::jiff::Timestamp;
-use kube::ResourceExt as _;
+use kube::{ResourceExt as _, runtime::reflector::ObjectRef};
 
 use super::{
     Artifact, SourceKey,
@@ -164,6 +164,27 @@ pub(super) fn included_artifacts(
             Some(artifact.described.clone())
         })
         .collect()
+}
+
+/// An earlier revision of a source with all else as it is now: from the mirror, or fetched by its commit where the mirror has
+/// been made anew since. The error is for a condition.
+pub async fn revisit(context: &Context, key: &SourceKey, revision: &str) -> Result<Arc<Artifact>, String> {
+    let missing = || format!("GitRepository {}/{} does not exist", key.0, key.1);
+    let store = context.store.get().ok_or_else(missing)?;
+    let object = store
+        .get(&ObjectRef::new(&key.1).within(&key.0))
+        .ok_or_else(missing)?;
+    let status = object.status.clone().unwrap_or_default();
+    let wish = Wish {
+        since: Instant::now(),
+        status: &status,
+        notes: object.annotations(),
+    };
+    let look = prepare(&object, key, &mut Memory::default(), &wish, context).await;
+    let (look, revision) = (look.map_err(|error| error.to_string())?, revision.to_owned());
+    let found = tokio::task::spawn_blocking(move || look.revisit(&revision)).await;
+    let found = found.map_err(|error| error.to_string())?;
+    found.map(Arc::new).map_err(|error| error.to_string())
 }
 
 /// After a restart: what the status names is used at once, if it is still on disk.

@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     time::Duration,
 };
 
@@ -54,6 +54,14 @@ impl Syncer {
     pub(crate) fn kill(&mut self) {
         self.child.kill().ok();
         self.child.wait().ok();
+    }
+
+    /// SIGTERM, and its end.
+    pub(crate) fn stop(&mut self) -> anyhow::Result<ExitStatus> {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-TERM", &pid]).status()?;
+        anyhow::ensure!(sent.success(), "kill -TERM {pid}");
+        Ok(self.child.wait()?)
     }
 
     /// Whether it still runs.
@@ -121,9 +129,15 @@ impl Bench {
         if !arguments.iter().any(|it| it.starts_with("--metrics-addr")) {
             command.arg("--metrics-addr=0");
         }
+        if !arguments
+            .iter()
+            .any(|it| it.starts_with("--watch-all-namespaces"))
+        {
+            command.arg("--watch-all-namespaces=false");
+        }
         command
             .args(["--health-addr=0", "--log-level=debug"])
-            .args(["--log-encoding=console", "--watch-all-namespaces=false"])
+            .arg("--log-encoding=console")
             .arg(format!("--runtime-namespace={}", self.namespace()))
             .arg(format!(
                 "--storage-path={}",
@@ -334,6 +348,21 @@ impl Bench {
         waited.await.with_context(|| self.logs())
     }
 
+    /// Waits until a GitRepository has fetched this revision.
+    pub(crate) async fn source_has(&self, name: &str, revision: &str) -> anyhow::Result<()> {
+        let api = self.sources();
+        let what = format!("source {name} at {revision}");
+        let waited = wait_for(&what, LIMIT, async || {
+            let object = api.get(name).await.map_err(|error| error.to_string())?;
+            let artifact = object.status.and_then(|status| status.artifact);
+            match artifact.map(|artifact| artifact.revision) {
+                Some(now) if now == revision => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        });
+        waited.await.with_context(|| self.logs())
+    }
+
     /// The value of a ConfigMap of this namespace; `None` when it does not exist.
     pub(crate) async fn value(&self, name: &str) -> anyhow::Result<Option<String>> {
         let found = self.config_maps().get_opt(name).await?;
@@ -349,6 +378,22 @@ impl Bench {
             Err(error) => Err(error.to_string()),
         });
         waited.await.with_context(|| self.logs())
+    }
+
+    /// Waits until nothing is asked of the API server for three seconds.
+    pub(crate) async fn idle(&self) -> anyhow::Result<()> {
+        wait_for("three seconds without a request", LIMIT, async || {
+            let ask = async || {
+                let log = self.world.audit_log().since_now()?;
+                tokio::time::sleep(Duration::from_secs(3)).await;
+                Ok::<_, anyhow::Error>(self.requests(&log)?.by_verb_and_resource())
+            };
+            match ask().await {
+                Ok(requests) if requests.is_empty() => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await
     }
 
     /// Waits for an event about a Kustomization or GitRepository of this namespace; returns its message.

@@ -35,7 +35,7 @@ pub(crate) fn command(bench: &Bench, arguments: &[&str]) -> anyhow::Result<(i32,
 }
 
 /// The changes of a plan in JSON, as `action object`.
-fn changes(plan: &Value) -> Vec<String> {
+pub(crate) fn changes(plan: &Value) -> Vec<String> {
     let all = plan[0]["changes"].as_array().cloned().unwrap_or_default();
     all.iter()
         .map(|change| {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::Context as _;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::{Api, api::ListParams};
 use plumbline_testkit::{ControlPlane, wait_for};
 use serde_json::json;
@@ -132,6 +133,38 @@ async fn one_of_two_replicas_works_and_the_other_takes_over() -> anyhow::Result<
     assert_eq!(holder().await?.as_deref(), Some("syncer-1"));
     assert_eq!(bench.value("a").await?.as_deref(), Some("3"));
     assert!(second.runs());
+
+    // One that is asked to end gives the lease away, and nobody waits for its end.
+    let third = bench.start_named("syncer-2", &["--enable-leader-election"])?;
+    wait_for("the new standby to wait", LIMIT, async || {
+        let log = third.log();
+        if log.contains("waiting for the lease") {
+            Ok(())
+        } else {
+            Err(log)
+        }
+    })
+    .await?;
+    let renewed = async || -> anyhow::Result<(String, Timestamp)> {
+        let spec = leases.get("plumbline-sync-leader-election").await?.spec;
+        let spec = spec.context("no spec")?;
+        let at = spec.renew_time.map(|time| time.0).unwrap_or_default();
+        Ok((spec.holder_identity.unwrap_or_default(), at))
+    };
+    let (_, before) = renewed().await?;
+    assert!(second.stop()?.success(), "{}", second.log());
+    let after = wait_for("the new standby to lead", LIMIT, async || match renewed().await {
+        Ok((name, at)) if name == "syncer-2" => Ok(at),
+        other => Err(format!("{other:?}")),
+    })
+    .await?;
+    // It would have held for 15 s.
+    let took = after.duration_since(before);
+    println!("taken over {took} after the last renewal");
+    assert!(took < SignedDuration::from_secs(15), "{took}");
+    bench.write_config_map("a", "4")?;
+    let revision = bench.push().await?;
+    bench.applied(&revision).await?;
     Ok(())
 }
 

@@ -6,7 +6,10 @@ use kube::api::{DeleteParams, Patch, PatchParams};
 use plumbline_testkit::wait_for;
 use serde_json::{Value, json};
 
-use crate::bench::{APP, Bench, LIMIT, patches};
+use crate::{
+    bench::{APP, Bench, LIMIT, patches},
+    command_line::{changes, command},
+};
 
 /// The goal is a second; a busy machine gets five.
 const SOON: Duration = Duration::from_secs(5);
@@ -236,7 +239,30 @@ async fn stays_reported(bench: &Bench) -> anyhow::Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+/// A plan knows what is left, and what would be corrected otherwise.
+fn a_plan_says_the_same(bench: &Bench) -> anyhow::Result<()> {
+    let ns = bench.namespace();
+    let plan = || -> anyhow::Result<(i32, Vec<String>)> {
+        let (code, out, _) = command(bench, &["plan", APP, "--output=json"])?;
+        Ok((code, changes(&serde_json::from_str(&out)?)))
+    };
+    let left = |kind: &str, name: &str| format!("leave {kind}/{ns}/{name}");
+    let all = [
+        left("ConfigMap", "a"),
+        left("ConfigMap", "b"),
+        left("Secret", "s"),
+    ];
+    assert_eq!(plan()?, (0, all.to_vec()));
+    set_mode(bench, "Correct")?;
+    let (code, corrected) = plan()?;
+    assert!(
+        code == 2 && !corrected.iter().any(|it| it.starts_with("leave")),
+        "{corrected:?}"
+    );
+    set_mode(bench, "Report")
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn drift_can_be_reported_and_left() -> anyhow::Result<()> {
     let bench = Bench::new().await?;
     let ns = bench.namespace();
@@ -305,8 +331,10 @@ async fn drift_can_be_reported_and_left() -> anyhow::Result<()> {
         (Some("mine"), None)
     );
 
-    // Neither a restart nor the interval corrects it.
     syncer.kill();
+    a_plan_says_the_same(&bench)?;
+
+    // Neither a restart nor the interval corrects it.
     let mut syncer = bench.start(&[])?;
     stays_reported(&bench).await?;
 

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::bench::{APP, Bench, LIMIT, entries, ready};
 
-fn crd(group: &str) -> String {
+pub(crate) fn crd(group: &str) -> String {
     json!({
         "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
         "metadata": { "name": format!("widgets.{group}") },

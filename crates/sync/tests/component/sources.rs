@@ -218,23 +218,7 @@ async fn those_of_one_repository_ask_once() -> anyhow::Result<()> {
     bench.write_config_map("a", "2")?;
     let revision = bench.commit()?;
     for name in names {
-        wait_for("all to see it", LIMIT, async || {
-            let found = bench
-                .sources()
-                .get(name)
-                .await
-                .map_err(|error| error.to_string())?;
-            let now = found
-                .status
-                .and_then(|status| status.artifact)
-                .map(|artifact| artifact.revision);
-            if now.as_ref() == Some(&revision) {
-                Ok(())
-            } else {
-                Err(format!("{now:?}"))
-            }
-        })
-        .await?;
+        bench.source_has(name, &revision).await?;
     }
     Ok(())
 }

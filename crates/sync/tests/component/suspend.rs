@@ -74,23 +74,7 @@ async fn a_suspension_says_who_and_why_and_ends_by_itself() -> anyhow::Result<()
     bench.write_config_map("a", "2")?;
     let second = bench.push().await?;
     bench.source_is("True", "Succeeded").await?;
-    wait_for("the source to have it", LIMIT, async || {
-        let found = bench
-            .sources()
-            .get(APP)
-            .await
-            .map_err(|error| error.to_string())?;
-        let now = found
-            .status
-            .and_then(|status| status.artifact)
-            .map(|artifact| artifact.revision);
-        if now.as_ref() == Some(&second) {
-            Ok(())
-        } else {
-            Err(format!("{now:?}"))
-        }
-    })
-    .await?;
+    bench.source_has(APP, &second).await?;
     let until = Timestamp::now() + SignedDuration::from_secs(4);
     let begun = Instant::now();
     let log = bench.world.audit_log().since_now()?;

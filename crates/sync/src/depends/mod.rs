@@ -1,4 +1,9 @@
-//! Pure: whether the Kustomizations that come first are ready.
+//! Whether what comes first is ready. Pure here, for Kustomizations; objects of other kinds are in [`object`], and waiting for
+//! either in [`gate`].
+
+pub mod gate;
+pub mod object;
+pub mod watch;
 
 use std::{collections::HashSet, fmt::Write as _, sync::Arc};
 
@@ -39,18 +44,24 @@ pub fn signature(object: &Kustomization) -> Signature {
 
 /// The Kustomizations that one depends on.
 pub fn dependencies(object: &Kustomization) -> impl Iterator<Item = Owner> + '_ {
-    let own = object.namespace().unwrap_or_default();
-    object.spec.depends_on.iter().map(move |dependency| Owner {
-        namespace: dependency
-            .namespace
-            .clone()
-            .filter(|namespace| !namespace.is_empty())
-            .unwrap_or_else(|| own.clone()),
-        name: dependency.name.clone(),
-    })
+    numbered(object).map(|(_, owner)| owner)
 }
 
-/// Why one has to wait.
+/// The same, each with its place in `spec.dependsOn`.
+fn numbered(object: &Kustomization) -> impl Iterator<Item = (usize, Owner)> + '_ {
+    let own = object.namespace().unwrap_or_default();
+    let all = object.spec.depends_on.iter().enumerate();
+    all.filter(|(_, on)| object::is_kustomization(on))
+        .map(move |(index, on)| {
+            let owner = Owner {
+                namespace: object::namespace(on, &own).to_owned(),
+                name: on.name.clone(),
+            };
+            (index, owner)
+        })
+}
+
+/// Why one has to wait, in words that name the dependency.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unmet {
     /// A dependency is not ready, for this reason; it may be in a moment.
@@ -77,40 +88,20 @@ fn expressions(object: &Kustomization) -> impl Iterator<Item = (usize, &str)> {
 
 /// Whether a Kustomization says in an expression when `owner` is ready.
 pub fn has_expression_about(object: &Kustomization, owner: &Owner) -> bool {
-    let mut all = dependencies(object).enumerate();
+    let mut all = numbered(object);
     expressions(object).next().is_some()
         && all.any(|(at, key)| key == *owner && expressions(object).any(|(index, _)| index == at))
 }
 
 /// Whether the expression about a dependency holds. It takes the place of the usual rule.
 fn by_expression(
-    object: &Kustomization,
-    dependency: &Kustomization,
-    index: usize,
-    expression: &str,
+    own: Value,
+    dependency: Value,
+    (index, expression): (usize, &str),
     name: &str,
 ) -> Option<Unmet> {
     let field = format!("spec.dependsOn[{index}].readyExpr");
-    let value = |object: &Kustomization| {
-        let mut value = serde_json::to_value(object).unwrap_or_default();
-        // The larger part of it, and nothing that says whether it is ready.
-        for (parent, child) in [
-            ("metadata", "managedFields"),
-            ("status", "inventory"),
-            ("status", "history"),
-        ] {
-            if let Some(parent) = value.get_mut(parent).and_then(Value::as_object_mut) {
-                parent.remove(child);
-            }
-        }
-        for name in ["metadata", "spec", "status"] {
-            if value[name].is_null() {
-                value[name] = Value::Object(Map::new());
-            }
-        }
-        value
-    };
-    let (own, its) = (value(object), value(dependency));
+    let (own, its) = (variable(own), variable(dependency));
     let holds = Condition::parse(expression).and_then(|it| it.holds(&[("self", &own), ("dep", &its)]));
     match holds {
         Ok(true) => None,
@@ -124,6 +115,30 @@ fn by_expression(
     }
 }
 
+/// A Kustomization as an expression sees it.
+fn seen(object: &Kustomization) -> Value {
+    let mut value = serde_json::to_value(object).unwrap_or_default();
+    // The larger part of it, and nothing that says whether it is ready.
+    if let Some(status) = value.get_mut("status").and_then(Value::as_object_mut) {
+        status.remove("inventory");
+        status.remove("history");
+    }
+    value
+}
+
+/// What every object may have is there, if empty, so that has() can ask for what is in it.
+fn variable(mut value: Value) -> Value {
+    if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.remove("managedFields");
+    }
+    for name in ["metadata", "spec", "status"] {
+        if value[name].is_null() {
+            value[name] = Value::Object(Map::new());
+        }
+    }
+    value
+}
+
 /// What keeps a Kustomization from being applied at `revision` of its source.
 pub fn unmet(object: &Kustomization, revision: &str, find: Find<'_>) -> Option<Unmet> {
     if let Some(cycle) = cycle(object, find) {
@@ -131,15 +146,15 @@ pub fn unmet(object: &Kustomization, revision: &str, find: Find<'_>) -> Option<U
     }
     let namespace = object.namespace().unwrap_or_default();
     let source = (&object.spec.source_ref.kind, source_key(&object.spec, &namespace));
-    dependencies(object).enumerate().find_map(|(at, key)| {
+    numbered(object).find_map(|(at, key)| {
         let name = format!("dependency '{}/{}'", key.namespace, key.name);
         let Some(dependency) = find(&key) else {
             return Some(Unmet::NotReady(format!(
                 "{name} does not exist: create it, or correct spec.dependsOn"
             )));
         };
-        if let Some((index, expression)) = expressions(object).find(|(index, _)| *index == at) {
-            return by_expression(object, &dependency, index, expression, &name);
+        if let Some(expression) = expressions(object).find(|(index, _)| *index == at) {
+            return by_expression(seen(object), seen(&dependency), expression, &name);
         }
         let its = signature(&dependency);
         if its.generation != its.observed {
@@ -199,5 +214,4 @@ fn cycle(object: &Kustomization, find: Find<'_>) -> Option<String> {
 }
 
 #[cfg(test)]
-#[path = "depends_tests.rs"]
 mod tests;
