@@ -317,14 +317,16 @@ async fn a_kubeconfig_that_leads_home_is_told_by_the_cluster_and_not_by_its_url(
     bench.write_config_map("b", "1")?;
     let first = bench.commit()?;
     bench.app().await?;
-    let _syncer = bench.start(&[])?;
+    let syncer = bench.start(&[])?;
     bench.applied(&first).await?;
+    drop(syncer);
     let text = std::fs::read_to_string(bench.world.kubeconfig())?;
     give(&bench, &serde_yaml::from_str(&text)?).await?;
     bench.repository.remove("deploy/b.yaml")?;
     let second = bench.commit()?;
     bench.set_spec(APP, json!({ "kubeConfig": there() })).await?;
-    bench.request_source().await?;
+    // One with a directory of its own, which does not know the revision before: `b` is only in the inventory.
+    let _syncer = bench.start_named("syncer-1", &[])?;
     bench.applied(&second).await?;
     bench.until_value("b", None).await?;
     assert_eq!(bench.value("a").await?.as_deref(), Some("1"));
