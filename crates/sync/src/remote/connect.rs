@@ -10,6 +10,7 @@ use std::{
     vec,
 };
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::HeaderValue;
 use hyper_util::client::legacy::connect::{
     HttpConnector,
@@ -17,6 +18,7 @@ use hyper_util::client::legacy::connect::{
     proxy::Tunnel,
 };
 use kube::{Client, Config, config::KubeConfigOptions};
+use percent_encoding::percent_decode_str;
 use plumbline_common::{client, watched::Observer};
 use tower::Service;
 
@@ -79,7 +81,7 @@ pub(super) fn client(
 }
 
 fn basic(credentials: &str) -> anyhow::Result<HeaderValue> {
-    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    let credentials: Vec<u8> = percent_decode_str(credentials).collect();
     let mut value = HeaderValue::from_str(&format!("Basic {}", STANDARD.encode(credentials)))?;
     value.set_sensitive(true);
     Ok(value)

@@ -1,7 +1,7 @@
 //! Kustomizations that are applied to another cluster.
 
 use anyhow::Context as _;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use plumbline_testkit::wait_for;
 use serde_json::json;
 
@@ -148,9 +148,21 @@ async fn an_inventory_is_never_taken_for_that_of_another_cluster() -> anyhow::Re
     }
     let first = bench.commit()?;
     bench.app().await?;
-    let syncer = bench.start(&[])?;
+    // A part of the inventory is in a ConfigMap.
+    let limited = ["--inventory-status-limit=1"];
+    let syncer = bench.start(&limited)?;
     bench.applied(&first).await?;
     drop(syncer);
+    let shards = async || {
+        let all = bench.config_maps().list(&ListParams::default()).await?;
+        let names = all.items.into_iter().filter_map(|map| map.metadata.name);
+        anyhow::Ok(
+            names
+                .filter(|name| name.starts_with("plumbline-inventory-"))
+                .count(),
+        )
+    };
+    assert_eq!(shards().await?, 1);
 
     // The other cluster has objects of the same names and of the same owner: of its own syncer, for example.
     let labels = json!({ "kustomize.toolkit.fluxcd.io/name": APP, "kustomize.toolkit.fluxcd.io/namespace": bench.namespace() });
@@ -163,12 +175,13 @@ async fn an_inventory_is_never_taken_for_that_of_another_cluster() -> anyhow::Re
     give(&bench, &far.kubeconfig()?).await?;
     bench.set_spec(APP, json!({ "kubeConfig": there() })).await?;
     // One with a directory of its own, which does not know the revision before.
-    let syncer = bench.start_named("syncer-1", &[])?;
+    let syncer = bench.start_named("syncer-1", &limited)?;
     let object = bench.applied(&second).await?;
     assert_eq!(entries(&object).len(), 1, "{object:?}");
     bench
         .event("Kustomization", "ClusterChanged", "2 object(s) stay in")
         .await?;
+    assert_eq!(shards().await?, 0);
     assert_eq!(far.value("a").await?.as_deref(), Some("1"));
     assert_eq!(
         far.value("b").await?.as_deref(),
@@ -317,14 +330,16 @@ async fn a_kubeconfig_that_leads_home_is_told_by_the_cluster_and_not_by_its_url(
     bench.write_config_map("b", "1")?;
     let first = bench.commit()?;
     bench.app().await?;
-    let _syncer = bench.start(&[])?;
+    let syncer = bench.start(&[])?;
     bench.applied(&first).await?;
+    drop(syncer);
     let text = std::fs::read_to_string(bench.world.kubeconfig())?;
     give(&bench, &serde_yaml::from_str(&text)?).await?;
     bench.repository.remove("deploy/b.yaml")?;
     let second = bench.commit()?;
     bench.set_spec(APP, json!({ "kubeConfig": there() })).await?;
-    bench.request_source().await?;
+    // One with a directory of its own, which does not know the revision before: `b` is only in the inventory.
+    let _syncer = bench.start_named("syncer-1", &[])?;
     bench.applied(&second).await?;
     bench.until_value("b", None).await?;
     assert_eq!(bench.value("a").await?.as_deref(), Some("1"));

@@ -7,6 +7,7 @@ use kube::{
     Api,
     api::{DeleteParams, PostParams},
 };
+use plumbline_testkit::git::HttpProxy;
 use serde_json::{Value, json};
 
 use crate::{
@@ -187,6 +188,42 @@ async fn what_a_kubeconfig_may_not_do_is_refused_by_name_and_others_go_on() -> a
         Some("1"),
         "what was applied stays"
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_proxy_of_the_kubeconfig_is_used_and_its_password_told_to_nobody_else() -> anyhow::Result<()> {
+    let bench = Bench::new().await?;
+    let far = Far::shared(&bench).await?;
+    bench.write_config_map("a", "1")?;
+    let revision = bench.commit()?;
+    bench.source(json!({})).await?;
+    let proxy = HttpProxy::start("me", "hunter2@home")?;
+    let address = proxy.url();
+    let address = address.strip_prefix("http://").context("no address")?;
+    let through = |credentials: &str| {
+        let mut config = far.kubeconfig()?;
+        config["clusters"][0]["cluster"]["proxy-url"] = format!("http://{credentials}@{address}").into();
+        anyhow::Ok(config)
+    };
+    give(&bench, &through("me:hunter2")?).await?;
+    bench
+        .kustomization(APP, json!({ "kubeConfig": there(), "retryInterval": "1s" }))
+        .await?;
+    let syncer = bench.start(&[])?;
+    refused(&bench, "ReconciliationFailed", &["cannot be reached", "proxy"]).await?;
+    give(&bench, &through("me:hunter2%40home")?).await?;
+    bench.applied(&revision).await?;
+    let server = far.kubeconfig()?["clusters"][0]["cluster"]["server"].clone();
+    let targets = proxy.targets();
+    assert!(
+        !targets.is_empty()
+            && targets
+                .iter()
+                .all(|target| json!(format!("https://{target}")) == server),
+        "{targets:?} {server}"
+    );
+    assert!(!syncer.log().contains("hunter2"));
     Ok(())
 }
 
