@@ -22,7 +22,7 @@ use crate::{
     build::Builder,
     cluster::{
         fields::MANAGER,
-        kinds::Kinds,
+        kinds::{Kinds, KindsError},
         live::{Live, Owner},
         requests,
         watch::Watches,
@@ -35,7 +35,9 @@ use crate::{
     metrics::Metrics,
     object::ObjectId,
     source::Sources,
-    status, wait,
+    status,
+    vital::Place,
+    wait,
     wishes::Wishes,
 };
 
@@ -97,6 +99,8 @@ pub struct Settings {
     pub default_service_account: String,
     /// Field managers to take over.
     pub override_managers: Vec<String>,
+    /// Where this controller runs.
+    pub place: Place,
 }
 
 /// Whether a Kustomization may use a source of another namespace.
@@ -173,7 +177,7 @@ pub enum Error {
     WriteTimeout(String),
     /// The kinds could not be asked for.
     #[error("the kinds of the API server cannot be discovered: {0}")]
-    Discovery(kube::Error),
+    Discovery(#[from] KindsError),
     /// The status cannot be expressed as JSON.
     #[error("the status cannot be written as JSON: {0}")]
     Json(#[from] serde_json::Error),

@@ -77,7 +77,7 @@ impl Step<'_> {
             return Ok(None);
         }
         if context.kinds.asked().await == 0 {
-            context.kinds.refresh_since(0).await.map_err(Error::Discovery)?;
+            context.kinds.refresh_since(0).await?;
         }
         let client = context.client_for(spec, &owner.namespace)?;
         let tools = self.prune_tools(&client);

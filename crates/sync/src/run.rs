@@ -32,6 +32,7 @@ use crate::{
     metrics::Metrics,
     receiver,
     source::{self, SourceKey, Sources},
+    vital::Place,
     wishes::Wishes,
 };
 
@@ -306,6 +307,10 @@ fn settings(args: &ControllerArgs) -> Settings {
         },
         default_service_account: args.default_service_account.clone(),
         override_managers: args.override_manager.clone(),
+        place: Place {
+            namespace: args.runtime_namespace.clone(),
+            pod: leader::identity(),
+        },
     }
 }
 

@@ -74,8 +74,8 @@ impl Watches {
     }
 
     /// Watches a kind from now on, if it is not watched already. The returned future ends when its objects have been
-    /// listed once, or when that takes too long.
-    pub fn ensure(&self, kind: &Kind) -> impl Future<Output = ()> + Send + use<> {
+    /// listed once, or when that takes too long; it says whether they have been.
+    pub fn ensure(&self, kind: &Kind) -> impl Future<Output = bool> + Send + use<> {
         let key = (kind.resource.group.clone(), kind.resource.kind.clone());
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let known = running
@@ -104,10 +104,17 @@ impl Watches {
         });
         async move {
             let wait = listed.wait_for(|&listed| listed);
-            if tokio::time::timeout(FIRST_LIST, wait).await.is_err() {
+            let is_listed = tokio::time::timeout(FIRST_LIST, wait).await.is_ok();
+            if !is_listed {
                 tracing::warn!("a kind could not be listed: drift of its objects is not noticed");
             }
+            is_listed
         }
+    }
+
+    /// Whether the watch on its kind shows an object, once it is listed.
+    pub fn reach(&self, kind: &Kind, id: &ObjectId) -> bool {
+        !kind.namespaced || self.namespace.as_ref().is_none_or(|only| id.namespace == *only)
     }
 
     /// Asks the Kustomization to look at its objects again.

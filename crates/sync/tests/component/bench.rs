@@ -23,6 +23,8 @@ use plumbline_testkit::{
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
+use crate::faults::FaultyServer;
+
 /// How long anything may take on a busy machine.
 pub(crate) const LIMIT: Duration = Duration::from_mins(1);
 /// The name of the GitRepository and the Kustomization of most tests.
@@ -107,6 +109,13 @@ impl Bench {
 
     pub(crate) fn namespace(&self) -> &str {
         self.world.namespace()
+    }
+
+    /// A proxy in front of the API server, through which syncers go that start from now on.
+    pub(crate) async fn behind_faults(&mut self) -> anyhow::Result<FaultyServer> {
+        let server = FaultyServer::start(&self.world.kubeconfig()).await?;
+        self.kubeconfig = server.kubeconfig(self.world.dir(), &user(self.namespace()))?;
+        Ok(server)
     }
 
     /// Starts the binary for this namespace.

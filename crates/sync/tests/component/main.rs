@@ -1,19 +1,29 @@
 //! The real binary against a real API server and real Git servers, one namespace a test.
 
+mod admission;
 mod adoption;
+mod api_trouble;
 mod basics;
 mod bench;
 mod command_line;
 mod crashes;
 mod drift;
+mod durations;
+mod faults;
+mod flags;
 mod force;
+mod ground;
 mod hostile;
+mod jobs;
 mod kustomize;
+mod large_status;
 mod migration;
 mod moves;
 mod one_bad;
+mod partial_discovery;
 mod policies;
 mod prune;
+mod redaction;
 mod restart;
 mod shards;
 mod signed;
@@ -22,5 +32,6 @@ mod sources;
 mod substitute;
 mod suspend;
 mod tenancy;
+mod tenants;
 mod waiting;
 mod webhook;
