@@ -115,13 +115,6 @@ pub struct Outcome {
     pub untried: usize,
 }
 
-impl Outcome {
-    /// Whether nothing was done or tried.
-    pub fn is_nothing(&self) -> bool {
-        self.applied.is_empty() && self.failed.is_empty() && self.untried == 0
-    }
-}
-
 /// Applies the plan's objects.
 pub async fn apply(
     tools: &Tools<'_>,

@@ -293,18 +293,18 @@ async fn a_health_that_could_not_be_read_is_read_again() -> anyhow::Result<()> {
     bench
         .kustomization(APP, json!({ "wait": true, "timeout": "10m" }))
         .await?;
-    let _syncer = bench.start(&[])?;
+    let syncer = bench.start(&[])?;
     bench.applied(&first).await?;
     // The Deployment changes, and nothing of it happens after the read that fails.
     api.answer(Fault::Status(500), 20, about("GET", "deployments", "web"));
     bench.repository.write(
         "deploy/web.yaml",
         std::fs::read_to_string(bench.repository.work_tree().join("deploy/web.yaml"))?
-            .replace("image: x", "image: y"),
+            .replace("image: x", "image: z"),
     )?;
     bench.repository.remove("deploy/a.yaml")?;
     let second = bench.push().await?;
-    answered(&api, 4).await?;
+    answered(&api, 4).await.with_context(|| syncer.log())?;
     assert_eq!(
         bench.value("a").await?.as_deref(),
         Some("1"),

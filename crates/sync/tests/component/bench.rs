@@ -127,11 +127,13 @@ impl Bench {
     pub(crate) fn start_named(&self, pod: &str, arguments: &[&str]) -> anyhow::Result<Syncer> {
         let log = self.world.dir().join(format!("{pod}.log"));
         let mut command = Command::new(env!("CARGO_BIN_EXE_plumbline-sync"));
-        if !arguments.iter().any(|it| it.starts_with("--metrics-addr")) {
-            command.arg("--metrics-addr=0");
+        for (flag, value) in [("--metrics-addr", "0"), ("--log-level", "debug")] {
+            if !arguments.iter().any(|it| it.starts_with(flag)) {
+                command.arg(format!("{flag}={value}"));
+            }
         }
         command
-            .args(["--health-addr=0", "--log-level=debug"])
+            .arg("--health-addr=0")
             .args(["--log-encoding=console", "--watch-all-namespaces=false"])
             .arg(format!("--runtime-namespace={}", self.namespace()))
             .arg(format!(

@@ -12,7 +12,7 @@ async fn an_inventory_of_long_names_has_room() -> anyhow::Result<()> {
     let bench = Bench::new().await?;
     let mut manifests = String::new();
     for i in 0..ALL {
-        manifests.push_str(&bench.manifest(&format!("{i:0250}"), "1"));
+        manifests.push_str(&bench.manifest(&format!("m{i:0249}"), "1"));
         manifests.push_str("---\n");
     }
     bench.repository.write("deploy/all.yaml", &manifests)?;
