@@ -11,7 +11,7 @@ use futures::{StreamExt as _, stream};
 use crate::{
     cluster::{
         live::{self, Need, Presence},
-        requests,
+        requests::{self, RequestError},
     },
     controller,
     observe::Observation,
@@ -23,7 +23,7 @@ const AGAIN: Duration = Duration::from_secs(5);
 
 impl Step<'_> {
     /// Asks for the metadata of every object that is to be applied for the first time and that no watch tells of. `listed` says
-    /// of each kind whether it could be listed. What cannot be read is not applied.
+    /// of each kind whether it could be listed. What could not be read this time is not applied.
     pub(crate) async fn ask_singly(
         &self,
         seen: &Observation,
@@ -58,7 +58,8 @@ impl Step<'_> {
                         Ok(Some(metadata)) if live::owner(&metadata).is_some() => {
                             drop(context.live.seen(id, &metadata, Presence::Present));
                         }
-                        Ok(_) => {}
+                        // Who may neither list nor read it can only try.
+                        Ok(_) | Err(RequestError::Refused { code: 403, .. }) => {}
                         Err(error) => {
                             let message =
                                 format!("it is not known whether it is there, so it is not applied: {error}");

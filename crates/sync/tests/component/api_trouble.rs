@@ -296,7 +296,7 @@ async fn a_health_that_could_not_be_read_is_read_again() -> anyhow::Result<()> {
     let syncer = bench.start(&[])?;
     bench.applied(&first).await?;
     // The Deployment changes, and nothing of it happens after the read that fails.
-    api.answer(Fault::Status(500), 20, about("GET", "deployments", "web"));
+    api.answer(Fault::Status(500), 6, about("GET", "deployments", "web"));
     bench.repository.write(
         "deploy/web.yaml",
         std::fs::read_to_string(bench.repository.work_tree().join("deploy/web.yaml"))?

@@ -60,7 +60,7 @@ async fn a_job_that_is_done_and_deleted_is_healthy_and_does_not_run_again() -> a
     let _syncer = bench.start(&[])?;
     bench
         .until(APP, "the Job to be waited for", |object| {
-            ready(object).0 == "Unknown"
+            ready(object).2.contains("health checks")
         })
         .await?;
     finish(&bench, &jobs).await?;
