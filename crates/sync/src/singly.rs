@@ -63,8 +63,8 @@ impl Step<'_> {
                         Err(error) => {
                             let message =
                                 format!("it is not known whether it is there, so it is not applied: {error}");
-                            let (content, now) = (placed.content, Instant::now());
-                            context.live.failed(id, content, message, now, |_| retry);
+                            let (digest, now) = (placed.content, Instant::now());
+                            context.live.failed(id, digest, message, now, |_| retry);
                         }
                     }
                 }
