@@ -140,12 +140,14 @@ async fn a_kind_whose_server_is_down_is_neither_gone_nor_forgotten() -> anyhow::
     let object = bench.applied(&third).await?;
     assert_eq!(entries(&object).len(), 2);
 
-    // The end of the Kustomization waits for it, too.
+    // The end of the Kustomization waits for it, too, also in a process that has never seen the kind.
     take_down(&bench).await?;
+    syncer.kill();
     bench
         .kustomizations()
         .delete(APP, &DeleteParams::default())
         .await?;
+    let mut syncer = bench.start(&[])?;
     bench
         .until(APP, "the end to be held up", |object| {
             ready(object).1 == "PruneFailed" && ready(object).2.contains("t2")
