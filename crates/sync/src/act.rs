@@ -115,13 +115,6 @@ pub struct Outcome {
     pub untried: usize,
 }
 
-impl Outcome {
-    /// Whether nothing was done or tried.
-    pub fn is_nothing(&self) -> bool {
-        self.applied.is_empty() && self.failed.is_empty() && self.untried == 0
-    }
-}
-
 /// Applies the plan's objects.
 pub async fn apply(
     tools: &Tools<'_>,
@@ -192,7 +185,10 @@ pub async fn rehearse(
             {
                 return None;
             }
-            Some((index, note_failure(tools, candidate, placed, error)))
+            Some((
+                index,
+                note_failure(tools, candidate, placed, hidden(desired, error)),
+            ))
         })
         .buffer_unordered(tools.concurrency);
     let mut refused = Vec::new();
@@ -271,7 +267,8 @@ async fn one(
         Err(message) => Err(RequestError::Refused { code: 0, message }),
     };
     drop(permit);
-    match result {
+    match result.map_err(|error| hidden(desired, error)) {
+        Ok(Change::Replaced(why)) => Some(Ok(Change::Replaced(said(desired, &why)))),
         Ok(change) => {
             unreachable.store(0, Ordering::Relaxed);
             Some(Ok(change))
@@ -284,6 +281,18 @@ async fn one(
             }
             Some(Err(note_failure(tools, candidate, placed, error)))
         }
+    }
+}
+
+/// The API server quotes what it refuses: values that were put in from Secrets are left out.
+fn hidden(desired: &Desired, error: RequestError) -> RequestError {
+    error.reworded(|message| said(desired, message))
+}
+
+fn said(desired: &Desired, message: &str) -> String {
+    match &desired.variables {
+        Some(variables) => variables.hide(message),
+        None => message.to_owned(),
     }
 }
 

@@ -62,7 +62,7 @@ pub struct ControllerArgs {
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u8).range(0..=100))]
     pub deletion_budget_percentage: u8,
     /// Entries of an inventory that stand in status.inventory, where flux reads them; more are kept in ConfigMaps. An object of
-    /// Kubernetes has room for about 15000; 0 means no limit
+    /// Kubernetes has room for about 15000; 0 means as many as have room
     #[arg(
         long,
         default_value_t = 10_000,

@@ -22,6 +22,7 @@ use crate::{
     cluster::{
         fields::MANAGER,
         identity::{self, ClusterId},
+        kinds::KindsError,
         live::Owner,
         requests,
         target::TargetCluster,
@@ -37,7 +38,9 @@ use crate::{
     remote::{Connection, RemoteClusters},
     returning::Earlier,
     source::{self, Sources},
-    status, wait,
+    status,
+    vital::Place,
+    wait,
     wishes::Wishes,
 };
 
@@ -91,6 +94,8 @@ pub struct Settings {
     pub default_service_account: String,
     /// Field managers to take over.
     pub override_managers: Vec<String>,
+    /// Where this controller runs.
+    pub place: Place,
 }
 
 /// Whether a Kustomization may use a source of another namespace.
@@ -181,7 +186,7 @@ pub enum Error {
     WriteTimeout(String),
     /// The kinds could not be asked for.
     #[error("the kinds of the API server cannot be discovered: {0}")]
-    Discovery(kube::Error),
+    Discovery(#[from] KindsError),
     /// The status cannot be expressed as JSON.
     #[error("the status cannot be written as JSON: {0}")]
     Json(#[from] serde_json::Error),

@@ -157,7 +157,7 @@ impl Step<'_> {
                 waits.push(self.cluster.watches.ensure(&placed.kind));
             }
         }
-        futures::future::join_all(waits).await;
+        drop(futures::future::join_all(waits).await);
     }
 
     /// Finds out what differs of the objects that are left, and asks only where something changed since the last time.

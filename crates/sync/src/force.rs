@@ -120,7 +120,7 @@ pub(crate) async fn prove(
     let (proof, body) = throw_away(id, body);
     match requests::rehearse(tools.client, kind, &proof, &body).await {
         Ok(()) => Ok(live),
-        Err(RequestError::Unavailable(message)) => Err(RequestError::Unavailable(message)),
+        Err(error @ (RequestError::Unavailable(_) | RequestError::Broken(_))) => Err(error),
         Err(error) => no(&format!(
             "the API server would not take the new one either: {error}"
         )),

@@ -50,7 +50,7 @@ pub struct Home {
     pub namespace: String,
     /// UID of the Kustomization.
     pub uid: String,
-    /// Entries that stand in the status; more are in shards. 0 means no limit.
+    /// Entries that stand in the status; more are in shards. 0 means as many as have room.
     pub limit: usize,
 }
 
@@ -80,8 +80,14 @@ impl Home {
 
 /// Start of the names of shards.
 pub const SHARD_PREFIX: &str = "plumbline-inventory-";
-/// Entries of a shard: a ConfigMap takes 1 MiB.
+/// Entries of a shard.
 const SHARD: usize = 5_000;
+/// Bytes of entries in a status, whatever their number: etcd takes 1.5 MiB an object, and conditions need room too.
+const STATUS_BYTES: usize = 1 << 20;
+/// Bytes of entries in a shard: a ConfigMap takes 1 MiB.
+const SHARD_BYTES: usize = 900_000;
+/// What an entry takes beside its names and version, in either place.
+const ENTRY_BYTES: usize = 24;
 
 /// An inventory as it is written, and as it is worked with. An entry never moves between the status and a shard, but for
 /// one that the status has no room for any more: so there is no moment at which it stands nowhere.
@@ -158,26 +164,42 @@ impl Recorded {
             limit => limit,
         };
         let mut too_many = (entries.len() - sharded.len()).saturating_sub(limit);
-        if too_many > 0 {
+        let in_status = entries.iter().filter(|(id, _)| !sharded.contains_key(*id));
+        let mut too_large = in_status
+            .map(|(id, version)| size(id, version))
+            .sum::<usize>()
+            .saturating_sub(STATUS_BYTES);
+        if too_many > 0 || too_large > 0 {
             let in_status = |id: &&ObjectId| !self.sharded.contains_key(*id);
             let (old, new): (Vec<&ObjectId>, Vec<&ObjectId>) = entries
                 .keys()
                 .filter(in_status)
                 .partition(|id| self.entries.contains_key(*id));
-            let mut sizes: BTreeMap<u16, usize> = BTreeMap::new();
-            for number in sharded.values() {
-                *sizes.entry(*number).or_default() += 1;
+            let mut sizes: BTreeMap<u16, (usize, usize)> = BTreeMap::new();
+            let size_of = |id: &ObjectId| size(id, entries.get(id).map(AsRef::as_ref).unwrap_or_default());
+            for (id, number) in &sharded {
+                let of = sizes.entry(*number).or_default();
+                *of = (of.0 + 1, of.1 + size_of(id));
             }
             // What is new goes first: it stands nowhere yet.
             for id in new.into_iter().rev().chain(old.into_iter().rev()) {
-                if too_many == 0 {
+                if too_many == 0 && too_large == 0 {
                     break;
                 }
-                let room = (0..u16::MAX).find(|number| sizes.get(number).is_none_or(|size| *size < SHARD));
-                let Some(number) = room else { break };
-                *sizes.entry(number).or_default() += 1;
+                let bytes = size_of(id);
+                let has_room = |number: &u16| {
+                    sizes
+                        .get(number)
+                        .is_none_or(|of| of.0 < SHARD && of.1 + bytes <= SHARD_BYTES)
+                };
+                let Some(number) = (0..u16::MAX).find(has_room) else {
+                    break;
+                };
+                let of = sizes.entry(number).or_default();
+                *of = (of.0 + 1, of.1 + bytes);
                 sharded.insert(id.clone(), number);
-                too_many -= 1;
+                too_many = too_many.saturating_sub(1);
+                too_large = too_large.saturating_sub(bytes);
             }
         }
         let shards: BTreeSet<u16> = sharded
@@ -231,6 +253,13 @@ impl Recorded {
         }
         texts
     }
+}
+
+/// What an entry takes in a status or a shard, as JSON and at most.
+fn size(id: &ObjectId, version: &str) -> usize {
+    // Colons are written as two characters.
+    let name = id.name.len() + id.name.matches(':').count();
+    id.namespace.len() + name + id.group.len() + id.kind.len() + version.len() + ENTRY_BYTES
 }
 
 /// Reads a status. Entries that cannot be read are returned beside it: they must survive, never be dropped.

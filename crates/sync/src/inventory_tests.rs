@@ -124,6 +124,42 @@ fn what_has_no_room_in_the_status_is_in_shards_that_the_status_names() {
     );
 }
 
+#[test]
+fn long_names_have_room_too() {
+    // The longest names that Kubernetes takes: 12,000 of them are 4 MiB.
+    let namespace = "n".repeat(63);
+    let entries: Inventory = (0..12_000)
+        .map(|n| (id(&namespace, &format!("{n:0253}"), "", "ConfigMap"), "v1".into()))
+        .collect();
+    for limit in [0, 10_000, 100] {
+        let home = Home { limit, ..home() };
+        let empty = Recorded::read(None, None, &home);
+        let full = empty.with(entries.clone());
+        let status = full.written.clone().unwrap();
+        let written = serde_json::to_string(&status).unwrap().len();
+        assert!(written < 1_200_000, "{written}");
+        let texts: Stored = full
+            .changed_shards(&empty)
+            .into_iter()
+            .map(|(number, text)| (number, text.unwrap()))
+            .collect();
+        assert!(texts.values().all(|text| text.len() < 1 << 20));
+        let mut reread = Recorded::read(Some(&status), None, &home);
+        for number in reread.unread.clone() {
+            reread.add_shard(number, &texts[&number]);
+        }
+        assert_eq!(reread.entries, full.entries);
+        // What is there stays where it is.
+        let fewer: Inventory = entries
+            .iter()
+            .skip(6_000)
+            .map(|(id, v)| (id.clone(), v.clone()))
+            .collect();
+        let less = full.with(fewer);
+        assert!(serde_json::to_string(&less.written).unwrap().len() <= written);
+    }
+}
+
 proptest! {
     /// Whatever changes and whenever the process dies: every entry that was and stays is read back by the next one, and
     /// after a whole write nothing else is.

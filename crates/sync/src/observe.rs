@@ -173,7 +173,10 @@ pub fn place(desired: &Desired, overlay: &Overlay, cluster: &Cluster<'_>, now: I
             continue;
         }
         let content = combine(&wanted.digest, &overlay_digest);
-        let need = live.need(&id, &content, now);
+        let need = match live.need(&id, &content, now) {
+            Need::Missing if wanted.expires => Need::Left,
+            need => need,
+        };
         let stage = order::stage(wanted.gvk());
         seen.candidates.push(Candidate {
             id,

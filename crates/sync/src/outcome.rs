@@ -81,10 +81,15 @@ pub fn summary<'r>(
         moving: None,
         contested: Vec::new(),
         returned: None,
-        did_something: (!outcome.is_nothing() || !removals.is_empty())
-            && !only_corrections(outcome, removals),
+        did_something: did_something(outcome, removals) && !only_corrections(outcome, removals),
         took: Duration::ZERO,
     }
+}
+
+/// Whether anything changed. What failed once more is no news: a status that counted it would wake us, and fail again.
+fn did_something(outcome: &act::Outcome, removals: &BTreeMap<ObjectId, Removal>) -> bool {
+    let stays = |removal: &Removal| matches!(removal, Removal::Failed(_) | Removal::Waits);
+    !outcome.applied.is_empty() || !removals.values().all(stays)
 }
 
 /// Whether all that was done was to correct drift. That is told as an event and counted, and is no news for the status:

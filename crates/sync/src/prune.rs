@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 use crate::{
-    api::{ADOPTED, DIGEST, OWNER_NAME, OWNER_NAMESPACE, REVISION},
+    api::{ADOPTED, DIGEST, OWNER_NAME, OWNER_NAMESPACE, PRUNE, REVISION},
     cluster::{
         fields::MANAGER,
-        kinds::{Kind, Kinds},
+        kinds::{Kind, Kinds, KindsError},
         live::{self, Live, Owner},
         requests::{self, RequestError},
     },
@@ -20,6 +20,7 @@ use crate::{
     inventory::Inventory,
     object::{Gvk, ObjectId},
     order::STAGES,
+    vital::Vital,
 };
 
 /// What deleting needs.
@@ -36,6 +37,8 @@ pub struct Tools<'a> {
     pub live: &'a Live,
     /// The Kustomization.
     pub owner: &'a Owner,
+    /// What stays because everything stands on it.
+    pub vital: Vital<'a>,
 }
 
 /// What became of an object that Git no longer wants.
@@ -55,6 +58,11 @@ pub enum Removal {
     Failed(String),
     /// It stays ours until an object of the same kind can be applied.
     Waits,
+}
+
+/// Whether an object can be what keeps others from being applied: it never waits for them.
+pub(crate) fn is_in_the_way(id: &ObjectId) -> bool {
+    id.group == "admissionregistration.k8s.io"
 }
 
 /// Deletes `surplus`. Kinds in `troubled` wait.
@@ -97,6 +105,9 @@ pub async fn prune(
 }
 
 async fn remove(tools: &Tools<'_>, id: &ObjectId, version: &str) -> Result<Removal, RequestError> {
+    if let Some(reason) = tools.vital.reason_to_keep(id) {
+        return Ok(Removal::Released(reason));
+    }
     let gvk = Gvk {
         group: &id.group,
         version,
@@ -107,21 +118,24 @@ async fn remove(tools: &Tools<'_>, id: &ObjectId, version: &str) -> Result<Remov
         .find(gvk)
         .or_else(|| tools.kinds.find_any_version(&id.group, &id.kind))
     else {
-        return match tools.kinds.is_certainly_gone(&id.group, &id.kind).await {
-            Ok(true) => Ok(Removal::Gone),
-            Ok(false) => Ok(Removal::Failed(format!(
-                "the kind {} is not served in a known version",
-                id.kind
-            ))),
-            Err(error) => Err(RequestError::Unavailable(format!(
-                "the kind {} cannot be looked up: {error}",
-                id.kind
-            ))),
-        };
+        return without_kind(tools, id).await;
     };
     for attempt in 0.. {
-        let Some(metadata) = requests::read(tools.client, &kind, id).await? else {
-            return Ok(Removal::Gone);
+        let metadata = match requests::read(tools.client, &kind, id).await {
+            Ok(Some(metadata)) => metadata,
+            Ok(None) => return Ok(Removal::Gone),
+            Err(unknown @ RequestError::NotServed(_)) => {
+                let asked = tools.kinds.asked().await;
+                let refreshed = tools.kinds.refresh_since(asked).await;
+                refreshed.map_err(|error| not_looked_up(id, &error))?;
+                let is_served = tools.kinds.find_any_version(&id.group, &id.kind).is_some();
+                return if is_served {
+                    Err(unknown)
+                } else {
+                    without_kind(tools, id).await
+                };
+            }
+            Err(error) => return Err(error),
         };
         if metadata.deletion_timestamp.is_some() {
             return Ok(Removal::Terminating);
@@ -141,23 +155,41 @@ async fn remove(tools: &Tools<'_>, id: &ObjectId, version: &str) -> Result<Remov
     Ok(Removal::Gone)
 }
 
+/// An object whose kind is not served: it is gone with its kind, if the API server is sure of that.
+async fn without_kind(tools: &Tools<'_>, id: &ObjectId) -> Result<Removal, RequestError> {
+    match tools.kinds.is_certainly_gone(&id.group, &id.kind).await {
+        Ok(true) => Ok(Removal::Gone),
+        Ok(false) => Ok(Removal::Failed(format!(
+            "the kind {} is not served in a known version",
+            id.kind
+        ))),
+        Err(error) => Err(not_looked_up(id, &error)),
+    }
+}
+
+fn not_looked_up(id: &ObjectId, error: &KindsError) -> RequestError {
+    RequestError::Unavailable(format!("the kind {} cannot be looked up: {error}", id.kind))
+}
+
 const WAS_THERE_BEFORE: &str =
     "it was there before this Kustomization first applied it: delete it by hand if it should go";
 
 /// Why an object stays although Git no longer wants it.
 pub(crate) fn reason_to_keep(metadata: &ObjectMeta, owner: &Owner) -> Option<&'static str> {
     let says = |key: &str, value: &str| live::says(metadata, key, value);
+    let carries = |key: &str| {
+        let annotations = metadata.annotations.as_ref();
+        annotations.is_some_and(|annotations| annotations.contains_key(key))
+    };
     if live::owner(metadata).as_ref() != Some(owner) {
         Some("it does not carry this Kustomization's owner labels")
     } else if says("prune", "disabled") {
         Some("pruning is disabled on it")
+    } else if carries(PRUNE) {
+        Some("pruning was disabled on it in Git when it was last applied")
     } else if says("reconcile", "disabled") || says("ssa", "Ignore") {
         Some("reconciliation is disabled on it")
-    } else if metadata
-        .annotations
-        .as_ref()
-        .is_some_and(|annotations| annotations.contains_key(ADOPTED))
-    {
+    } else if carries(ADOPTED) {
         Some(WAS_THERE_BEFORE)
     } else {
         None
@@ -168,7 +200,7 @@ pub(crate) fn reason_to_keep(metadata: &ObjectMeta, owner: &Owner) -> Option<&'s
 async fn release(client: &Client, kind: &Kind, id: &ObjectId) -> Result<(), RequestError> {
     let marks: Value = json!({ "metadata": {
         "labels": { OWNER_NAME: null, OWNER_NAMESPACE: null },
-        "annotations": { ADOPTED: null, REVISION: null, DIGEST: null },
+        "annotations": { ADOPTED: null, REVISION: null, DIGEST: null, PRUNE: null },
     } });
     requests::merge(client, kind, id, MANAGER, &marks).await.map(drop)
 }
@@ -204,6 +236,7 @@ mod tests {
             ("kustomize.toolkit.fluxcd.io/prune", "Disabled"),
             ("kustomize.toolkit.fluxcd.io/ssa", "ignore"),
             (ADOPTED, "true"),
+            (PRUNE, "disabled"),
         ] {
             assert!(
                 reason_to_keep(&ours(&[annotation]), &owner).is_some(),

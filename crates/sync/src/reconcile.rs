@@ -366,7 +366,7 @@ impl Step<'_> {
         let retry = controller::retry_interval(&self.object.spec);
         let long_ago = memory.kinds_asked_at.is_none_or(|at| at.elapsed() >= retry);
         if asked == 0 || known < news || long_ago || memory.requested.as_deref() != self.about.requested {
-            kinds.refresh_since(asked).await.map_err(Error::Discovery)?;
+            kinds.refresh_since(asked).await?;
             memory.kinds_asked_at = Some(Instant::now());
         }
         memory.kinds_asked = Some(news);
@@ -461,7 +461,11 @@ impl Step<'_> {
         } else {
             Standing::Unchecked
         };
-        let mut removals = if plan.delete.is_empty() || !standing.allows_pruning() {
+        if !standing.allows_pruning() {
+            // What takes the place of the others is not there yet, and may be so because of these.
+            plan.delete.retain(prune::is_in_the_way);
+        }
+        let mut removals = if plan.delete.is_empty() {
             BTreeMap::new()
         } else {
             self.remove(&plan, &seen, desired, &outcome, &inventory).await?
@@ -502,7 +506,8 @@ impl Step<'_> {
         memory.inventory = Some(recorded);
         self.call(&heirs);
         let mut next = self.next(&seen, &outcome);
-        if desired.build_failed {
+        let is_stuck = |removal: &Removal| matches!(removal, Removal::Failed(_));
+        if desired.build_failed || removals.values().any(is_stuck) {
             next = next.min(controller::retry_interval(spec));
         }
         let moving = result.moving.is_some().then_some(LOOK_AGAIN);
@@ -525,7 +530,7 @@ impl Step<'_> {
         let known = memory.inventory.take();
         let before = shards::read(&self.context.client, old, known, &self.home()).await?;
         let planned = self.plan(before, artifact, desired);
-        if self.watch(&planned.seen).await {
+        if self.watch(&planned.seen).await? {
             return Ok(self.plan(planned.recorded, artifact, desired));
         }
         Ok(planned)
@@ -534,18 +539,20 @@ impl Step<'_> {
     /// Before an object of a kind is first applied, the watch on its kind must have listed what is there: that tells objects
     /// that are ours from objects that are adopted, that belong to others, or that are to be left alone. Says whether that
     /// may have told something.
-    async fn watch(&self, seen: &Observation) -> bool {
+    async fn watch(&self, seen: &Observation) -> Result<bool, String> {
         let mut waits = Vec::new();
         let mut asked = HashSet::new();
         for (candidate, placed) in seen.candidates.iter().zip(&seen.placed) {
             let key = (&candidate.id.group, &candidate.id.kind);
             if candidate.need == Need::First && asked.insert(key) {
-                waits.push(self.cluster.watches.ensure(&placed.kind));
+                let listed = self.cluster.watches.ensure(&placed.kind);
+                waits.push(async move { (key, listed.await) });
             }
         }
         let told = !waits.is_empty();
-        futures::future::join_all(waits).await;
-        told
+        let listed = futures::future::join_all(waits).await.into_iter().collect();
+        self.ask_singly(seen, &listed).await?;
+        Ok(told)
     }
 
     /// Whether objects are on their way between Kustomizations, how many, and which other one is waited for. Nothing is
@@ -670,7 +677,8 @@ impl Step<'_> {
         let mut troubled = act::troubled_kinds(outcome, seen, desired);
         if outcome.untried > 0 {
             // Not everything was tried: deletions have time.
-            troubled.extend(plan.delete.iter().map(|id| (id.group.clone(), id.kind.clone())));
+            let patient = plan.delete.iter().filter(|id| !prune::is_in_the_way(id));
+            troubled.extend(patient.map(|id| (id.group.clone(), id.kind.clone())));
         }
         let tools = self.prune_tools(&client);
         Ok(prune::prune(&tools, &plan.delete, inventory, &troubled).await)
@@ -685,6 +693,7 @@ impl Step<'_> {
             kinds: &self.cluster.kinds,
             live: &self.cluster.live,
             owner: self.owner,
+            vital: self.vital(),
         }
     }
 

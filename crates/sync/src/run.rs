@@ -38,6 +38,7 @@ use crate::{
     receiver,
     remote::{KubeconfigPolicy, RemoteClusters, Unverified},
     source::{self, SourceKey, Sources},
+    vital::Place,
     wishes::Wishes,
 };
 
@@ -324,6 +325,10 @@ fn settings(args: &ControllerArgs) -> Settings {
         },
         default_service_account: args.default_service_account.clone(),
         override_managers: args.override_manager.clone(),
+        place: Place {
+            namespace: args.runtime_namespace.clone(),
+            pod: leader::identity(),
+        },
     }
 }
 

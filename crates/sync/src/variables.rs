@@ -1,6 +1,9 @@
 //! Reads what `spec.postBuild.substituteFrom` names.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::Api;
@@ -16,7 +19,7 @@ impl Step<'_> {
         let Some(build) = &self.object.spec.post_build else {
             return Ok(None);
         };
-        let mut values = Values::new();
+        let (mut values, mut secret) = (Values::new(), BTreeSet::new());
         for from in &build.substitute_from {
             let field = format!(
                 "spec.postBuild.substituteFrom: {} {}/{}",
@@ -35,10 +38,16 @@ impl Step<'_> {
             for (name, value) in found {
                 let text = String::from_utf8(value.to_vec())
                     .map_err(|_| format!("{field}: the value of {name:?} is not text (UTF-8)"))?;
+                if from.kind == "Secret" {
+                    secret.insert(name.clone());
+                } else {
+                    secret.remove(&name);
+                }
                 insert(&mut values, &field, name, text)?;
             }
         }
         for (name, value) in &build.substitute {
+            secret.remove(name);
             insert(
                 &mut values,
                 "spec.postBuild.substitute",
@@ -47,7 +56,7 @@ impl Step<'_> {
             )?;
         }
         let always = build.substitute_strategy.as_deref() == Some("Always");
-        Ok((always || !values.is_empty()).then(|| Arc::new(Variables::new(values))))
+        Ok((always || !values.is_empty()).then(|| Arc::new(Variables::new(values).with_secrets(secret))))
     }
 
     /// The values that come from Secrets, so that they can be kept out of what is printed.

@@ -12,7 +12,7 @@ use futures::{StreamExt as _, stream};
 
 use crate::{
     api::{CustomHealthCheck, KustomizationSpec},
-    cluster::{kinds::Kind, requests},
+    cluster::{kinds::Kind, live::Need, requests},
     context::{Error, Memory},
     controller,
     health::{self, Checks, Health},
@@ -151,6 +151,11 @@ impl Step<'_> {
                     let (group, kind) = (&candidate.id.group, &candidate.id.kind);
                     checks.has(group, kind) || !health::is_always_current(group, kind)
                 })
+                // What was done and went is as well as it can be.
+                .filter(|(candidate, placed)| {
+                    let wanted = desired.objects.get(placed.index);
+                    candidate.need != Need::Left || wanted.is_none_or(|wanted| !wanted.expires)
+                })
                 .map(|(candidate, placed)| Target {
                     id: candidate.id.clone(),
                     kind: Some(Arc::clone(&placed.kind)),
@@ -268,7 +273,12 @@ impl Step<'_> {
                 Health::InProgress(why) => on_their_way.push((&target.id, why)),
                 Health::Failed(why) => failed.push((&target.id, why)),
             }
-            unwatched |= !target.watched || target.kind.is_none();
+            // What could not be read is asked for again: no event announces that it can be.
+            let unread = waiting
+                .known
+                .get(&target.id)
+                .is_none_or(|(version, _)| *version == 0);
+            unwatched |= !target.watched || target.kind.is_none() || unread;
         }
         if failed.is_empty() && on_their_way.is_empty() {
             waiting.since = None;

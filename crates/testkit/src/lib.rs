@@ -10,6 +10,7 @@
 //! | `control_plane` | starts them in a directory, stops and restarts the API server |
 //! | `directory` | what is in that directory; ends a cluster that was left running |
 //! | `world` | a namespace per test on a shared control plane |
+//! | `admission` | an admission webhook, over TLS, that says what a test wants |
 //! | `audit` | counts requests in the API server's audit log |
 //! | `leash` | child processes that cannot outlive their owner |
 //! | `git` | Git repositories, `git http-backend` behind HTTP(S), `sshd` |
@@ -17,6 +18,7 @@
 //!
 //! Nothing here skips: without a control plane a test fails and says what to install.
 
+mod admission;
 mod audit;
 mod binaries;
 mod components;
@@ -35,6 +37,7 @@ mod wait;
 mod world;
 
 pub use crate::{
+    admission::{AdmissionServer, Verdict},
     audit::{AuditLog, Request, Requests},
     binaries::{Binaries, Tool, module as cluster_module, node_program},
     control_plane::ControlPlane,

@@ -169,10 +169,13 @@ pub(crate) async fn apply(client: &Client, name: &str) -> anyhow::Result<()> {
 pub(crate) async fn delete(client: &Client, name: &str) -> anyhow::Result<()> {
     let api = kustomizations(client);
     api.delete(name, &DeleteParams::default()).await?;
-    within(await_condition(api, name, |object: Option<&DynamicObject>| {
-        object.is_none()
-    }))
-    .await
+    gone(client, name).await
+}
+
+/// Waits until there is no Kustomization `name`.
+pub(crate) async fn gone(client: &Client, name: &str) -> anyhow::Result<()> {
+    let is_gone = |object: Option<&DynamicObject>| object.is_none();
+    within(await_condition(kustomizations(client), name, is_gone)).await
 }
 
 /// Makes a namespace.

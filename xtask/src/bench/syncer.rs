@@ -46,6 +46,15 @@ impl Syncer {
         })
     }
 
+    /// Kills it, and starts another one in its place.
+    pub(crate) fn restart(&mut self, plane: &ControlPlane) -> anyhow::Result<()> {
+        // An error means that it has ended already.
+        drop(self.process.kill());
+        drop(self.process.wait());
+        *self = Self::start(plane)?;
+        Ok(())
+    }
+
     /// Measures its memory before it has anything to do but follow a repository.
     pub(crate) async fn idle(&self, figures: &mut Figures) -> anyhow::Result<()> {
         tokio::time::sleep(Duration::from_secs(3)).await;

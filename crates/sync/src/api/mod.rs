@@ -49,8 +49,11 @@ pub const ADOPTED: &str = "plumbline.dev/adopted";
 pub const REVISION: &str = "plumbline.dev/revision";
 /// On an applied object, Secrets excepted: digest of what Git had when it was applied.
 pub const DIGEST: &str = "plumbline.dev/digest";
+/// On an applied object: `disabled` where Git said when it was applied that it is never to be deleted. Who takes Flux's own
+/// annotation off the live object does not take this one.
+pub const PRUNE: &str = "plumbline.dev/prune";
 /// What every apply writes about itself: no difference that anybody wants to see.
-pub const OWN_ANNOTATIONS: [&str; 2] = [REVISION, DIGEST];
+pub const OWN_ANNOTATIONS: [&str; 3] = [REVISION, DIGEST, PRUNE];
 /// Finalizer of Kustomizations, Flux's.
 pub const FINALIZER: &str = "finalizers.fluxcd.io";
 /// Label that names the owning Kustomization on every applied object.

@@ -214,11 +214,13 @@ async fn report(desk: &Desk, object: &Kustomization, args: &PlanArgs) -> anyhow:
     let planned = step.plan(first.recorded, artifact, desired);
     let bodies = Bodies::new(artifact.snapshot.clone(), desired);
     let secrets = step.secret_values().await;
+    let vital = step.vital();
     let question = Question {
         context,
         cluster: &step.cluster,
         client: &client,
         owner: &owner,
+        vital: &vital,
         planned: &planned,
         desired,
         bodies: &bodies,

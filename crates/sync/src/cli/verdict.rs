@@ -30,6 +30,7 @@ use crate::{
     observe::Placed,
     planning::Planned,
     prune,
+    vital::Vital,
 };
 
 /// Requests in flight.
@@ -138,6 +139,7 @@ pub(super) struct Question<'a> {
     pub(super) cluster: &'a TargetCluster,
     pub(super) client: &'a Client,
     pub(super) owner: &'a Owner,
+    pub(super) vital: &'a Vital<'a>,
     pub(super) planned: &'a Planned,
     pub(super) desired: &'a Desired,
     pub(super) bodies: &'a Bodies,
@@ -286,6 +288,9 @@ impl Question<'_> {
 
     /// `None`: it is gone already.
     async fn deletion(&self, id: &ObjectId) -> Option<Change> {
+        if let Some(reason) = self.vital.reason_to_keep(id) {
+            return Some(Change::new(Action::Release, id).saying(reason));
+        }
         let version = self
             .planned
             .inventory

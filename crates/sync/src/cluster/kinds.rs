@@ -13,8 +13,19 @@ use tokio::sync::Mutex;
 
 use crate::object::Gvk;
 
-/// Bound on one question.
-const TIMEOUT: Duration = Duration::from_secs(30);
+/// Bound on asking, with the client's own retries of an API server that has no time.
+const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Why nothing is known about kinds.
+#[derive(Debug, thiserror::Error)]
+pub enum KindsError {
+    /// The API server answers with an error.
+    #[error("{0}")]
+    Refused(#[from] kube::Error),
+    /// It does not answer, or says again and again that it will later.
+    #[error("the API server did not answer within {} s", TIMEOUT.as_secs())]
+    Timeout,
+}
 
 /// A kind that the API server serves.
 #[derive(Clone, Debug, PartialEq)]
@@ -77,12 +88,13 @@ impl Kinds {
     }
 
     /// Asks the API server (two requests, aggregated discovery), unless someone else has since `asked`.
-    pub async fn refresh_since(&self, asked: u64) -> Result<(), kube::Error> {
+    pub async fn refresh_since(&self, asked: u64) -> Result<(), KindsError> {
         let mut times = self.refresh.lock().await;
         if *times > asked {
             return Ok(());
         }
-        let discovery = bounded(Discovery::new(self.client.clone()).run_aggregated()).await?;
+        let discovery = Discovery::new(self.client.clone()).run_aggregated();
+        let discovery = bounded(discovery).await?;
         *self.known.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(discovery));
         *times += 1;
         Ok(())
@@ -90,20 +102,24 @@ impl Kinds {
 
     /// Whether the API server answers that it does not serve the kind: then no object of it can exist. An error or a
     /// group that does not answer is not such an answer.
-    pub async fn is_certainly_gone(&self, group: &str, kind: &str) -> Result<bool, kube::Error> {
-        let groups = if group.is_empty() {
+    pub async fn is_certainly_gone(&self, group: &str, kind: &str) -> Result<bool, KindsError> {
+        if group.is_empty() {
             return Ok(false);
-        } else {
-            bounded(self.client.list_api_groups()).await?
-        };
+        }
+        bounded(self.look_for(group, kind)).await
+    }
+
+    async fn look_for(&self, group: &str, kind: &str) -> Result<bool, kube::Error> {
+        let groups = self.client.list_api_groups().await?;
         let Some(group) = groups.groups.into_iter().find(|g| g.name == group) else {
             return Ok(true);
         };
         for version in group.versions {
-            match bounded(self.client.list_api_group_resources(&version.group_version)).await {
+            match self.client.list_api_group_resources(&version.group_version).await {
                 Ok(list) if list.resources.iter().any(|r| r.kind == kind) => return Ok(false),
                 Ok(_) => {}
-                Err(kube::Error::Api(status)) if status.code == 404 => {}
+                // It is in the list and is not there: whatever that is, it is not certain.
+                Err(kube::Error::Api(status)) if status.code == 404 => return Ok(false),
                 Err(error) => return Err(error),
             }
         }
@@ -111,11 +127,9 @@ impl Kinds {
     }
 }
 
-/// Within the time that asking may take: whoever asks may be a worker.
-async fn bounded<T>(asking: impl Future<Output = Result<T, kube::Error>>) -> Result<T, kube::Error> {
-    tokio::time::timeout(TIMEOUT, asking).await.unwrap_or_else(|_| {
-        Err(kube::Error::Service(
-            "the API server does not answer in time".into(),
-        ))
-    })
+async fn bounded<T>(asking: impl Future<Output = Result<T, kube::Error>>) -> Result<T, KindsError> {
+    tokio::time::timeout(TIMEOUT, asking)
+        .await
+        .map_err(|_| KindsError::Timeout)?
+        .map_err(KindsError::from)
 }

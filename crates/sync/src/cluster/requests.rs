@@ -39,12 +39,18 @@ pub enum RequestError {
     /// The namespace does not exist (yet).
     #[error("{0}")]
     NamespaceMissing(String),
-    /// The object or its kind does not exist.
+    /// The object does not exist, by the API server's own word.
     #[error("{0}")]
     NotFound(String),
+    /// Nobody answers for the kind at this path. That says nothing about the object.
+    #[error("{0}")]
+    NotServed(String),
     /// Someone changed the object in between.
     #[error("{0}")]
     Conflict(String),
+    /// The API server has failed over this very object: an admission webhook that does not answer, as a rule.
+    #[error("{0}")]
+    Broken(String),
     /// The API server could not answer: worth trying again soon.
     #[error("{0}")]
     Unavailable(String),
@@ -53,13 +59,22 @@ pub enum RequestError {
 impl RequestError {
     /// The API server quotes what it refuses. Of a Secret that must not reach a condition, an event or a log.
     fn without_values(self) -> Self {
+        self.reworded(without_values)
+    }
+
+    /// The same in other words.
+    pub(crate) fn reworded(self, words: impl FnOnce(&str) -> String) -> Self {
         match self {
             Self::Refused { code, message } => Self::Refused {
                 code,
-                message: without_values(&message),
+                message: words(&message),
             },
-            Self::Unavailable(message) => Self::Unavailable(without_values(&message)),
-            other => other,
+            Self::NamespaceMissing(message) => Self::NamespaceMissing(words(&message)),
+            Self::NotFound(message) => Self::NotFound(words(&message)),
+            Self::NotServed(message) => Self::NotServed(words(&message)),
+            Self::Conflict(message) => Self::Conflict(words(&message)),
+            Self::Broken(message) => Self::Broken(words(&message)),
+            Self::Unavailable(message) => Self::Unavailable(words(&message)),
         }
     }
 }
@@ -326,15 +341,23 @@ fn failure(status: StatusCode, body: &[u8]) -> RequestError {
         .as_ref()
         .and_then(|answer| answer.details.as_ref())
         .is_some_and(|details| details.kind.as_deref() == Some("namespaces"));
+    // Of an object that does not exist its name is said. Any other 404 comes from somewhere else: a kind that is no longer
+    // served, a proxy.
+    let about_an_object = answer
+        .as_ref()
+        .and_then(|answer| answer.details.as_ref())
+        .is_some_and(|details| details.name.as_deref().is_some_and(|name| !name.is_empty()));
     let message = answer
         .and_then(|answer| answer.message)
         .filter(|message| !message.is_empty())
         .unwrap_or_else(|| format!("the API server answered {status}"));
     match status.as_u16() {
         404 if about_namespace => RequestError::NamespaceMissing(message),
-        404 => RequestError::NotFound(message),
+        404 if about_an_object => RequestError::NotFound(message),
+        404 => RequestError::NotServed(message),
         409 => RequestError::Conflict(message),
-        429 | 500..=599 | 401 => RequestError::Unavailable(message),
+        500 => RequestError::Broken(message),
+        429 | 501..=599 | 401 => RequestError::Unavailable(message),
         code => RequestError::Refused { code, message },
     }
 }
@@ -358,5 +381,21 @@ mod tests {
                 && !message.contains("hunter2")
         );
         assert_eq!(without_values("secrets is forbidden"), "secrets is forbidden");
+    }
+
+    #[test]
+    fn only_the_api_server_itself_says_that_an_object_does_not_exist() {
+        let of = |body: &str| failure(StatusCode::NOT_FOUND, body.as_bytes());
+        let named = r#"{"kind":"Status","message":"no","reason":"NotFound","details":{"name":"a","kind":"configmaps"}}"#;
+        assert!(matches!(of(named), RequestError::NotFound(_)));
+        let namespace = named.replace("configmaps", "namespaces");
+        assert!(matches!(of(&namespace), RequestError::NamespaceMissing(_)));
+        for other in [
+            "404 page not found\n",
+            "<html>not here</html>",
+            r#"{"kind":"Status","message":"the server could not find the requested resource","reason":"NotFound","details":{}}"#,
+        ] {
+            assert!(matches!(of(other), RequestError::NotServed(_)), "{other}");
+        }
     }
 }

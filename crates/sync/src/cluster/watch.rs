@@ -66,10 +66,29 @@ pub enum Refused {
     IsFinal,
 }
 
+/// Where a watch has listed the objects of its kind, and shows what becomes of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// In all namespaces.
+    Everywhere,
+    /// In this one.
+    Only(String),
+}
+
+impl Reach {
+    /// Whether it shows objects of this namespace.
+    pub fn shows(&self, namespace: &str) -> bool {
+        match self {
+            Self::Everywhere => true,
+            Self::Only(only) => only == namespace,
+        }
+    }
+}
+
 struct Running {
     kind: Kind,
     task: AbortHandle,
-    listed: watch::Receiver<bool>,
+    listed: watch::Receiver<Option<Reach>>,
 }
 
 /// How long to wait for the first list of a kind: where listing is forbidden it never comes.
@@ -88,8 +107,8 @@ impl Watches {
     }
 
     /// Watches a kind from now on, if it is not watched already. The returned future ends when its objects have been
-    /// listed once, or when that takes too long.
-    pub fn ensure(&self, kind: &Kind) -> impl Future<Output = ()> + Send + use<> {
+    /// listed once, or when that takes too long; it says where they have been.
+    pub fn ensure(&self, kind: &Kind) -> impl Future<Output = Option<Reach>> + Send + use<> {
         let key = (kind.resource.group.clone(), kind.resource.kind.clone());
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let known = running
@@ -103,10 +122,15 @@ impl Watches {
             listed
         });
         async move {
-            let wait = listed.wait_for(|&listed| listed);
-            if tokio::time::timeout(FIRST_LIST, wait).await.is_err() {
+            let wait = listed.wait_for(Option::is_some);
+            let reach = match tokio::time::timeout(FIRST_LIST, wait).await {
+                Ok(Ok(reach)) => reach.clone(),
+                Ok(Err(_)) | Err(_) => None,
+            };
+            if reach.is_none() {
                 tracing::warn!("a kind could not be listed: drift of its objects is not noticed");
             }
+            reach
         }
     }
 
@@ -116,7 +140,7 @@ impl Watches {
         } else {
             Scope::Everywhere
         };
-        let (sender, listed) = watch::channel(false);
+        let (sender, listed) = watch::channel(None);
         let task = tokio::spawn(follow(
             self.client.clone(),
             scope,
@@ -167,7 +191,7 @@ async fn follow(
     kind: Kind,
     live: Arc<Live>,
     wake: mpsc::UnboundedSender<Owner>,
-    first_list: watch::Sender<bool>,
+    first_list: watch::Sender<Option<Reach>>,
 ) {
     let (namespace, otherwise) = match scope {
         Scope::Everywhere => (None, None),
@@ -221,7 +245,7 @@ async fn follow_in(
     kind: &Kind,
     live: &Live,
     wake: &mpsc::UnboundedSender<Owner>,
-    first_list: &watch::Sender<bool>,
+    first_list: &watch::Sender<Option<Reach>>,
     refused: Refused,
 ) {
     let (group, name) = (&kind.resource.group, &kind.resource.kind);
@@ -271,7 +295,7 @@ async fn follow_in(
                         tell(Some(owner));
                     }
                 }
-                first_list.send_replace(true);
+                first_list.send_replace(Some(namespace.clone().map_or(Reach::Everywhere, Reach::Only)));
             }
             Ok(Event::Apply(object)) => {
                 tell(live.seen(&identify(&object), &object.metadata, Presence::Present));

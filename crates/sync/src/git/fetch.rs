@@ -1,6 +1,11 @@
 //! Fetching one commit into a generation: depth 1, one request, what is known already is not sent again.
 
-use std::{io::BufRead, num::NonZeroU32, sync::atomic::AtomicBool};
+use std::{
+    io::BufRead,
+    num::NonZeroU32,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::atomic::AtomicBool,
+};
 
 use gix_hash::{Kind, ObjectId};
 use gix_object::FindExt;
@@ -114,14 +119,24 @@ pub(super) fn fetch_into(
     let store = |pack: &mut dyn BufRead, progress: &mut dyn DynNestedProgress, interrupt: &AtomicBool| {
         write_pack(generation, &known, pack, progress, interrupt).map(|()| true)
     };
-    let outcome = gix_protocol::fetch(
-        &mut negotiate,
-        store,
-        Discard,
-        guard.interrupt(),
-        context,
-        options,
-    );
+    let fetch = || {
+        gix_protocol::fetch(
+            &mut negotiate,
+            store,
+            Discard,
+            guard.interrupt(),
+            context,
+            options,
+        )
+    };
+    // What the server sends is data: if gitoxide does not expect it, that is this source's trouble. Nothing that it was at
+    // work on is used afterwards; what it had written is an incomplete pack, which nobody reads.
+    let Ok(outcome) = catch_unwind(AssertUnwindSafe(fetch)) else {
+        return Err(GitError::Protocol {
+            url,
+            reason: "what it sends is not understood".to_owned(),
+        });
+    };
     if let Err(error) = outcome {
         if chain(&error).contains("not our ref") {
             return Err(GitError::ReferenceNotFound {

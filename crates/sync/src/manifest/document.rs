@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Variables, yaml};
 use crate::{
-    api::{DIGEST, IgnoreRule, REVISION},
+    api::{DIGEST, IgnoreRule, PRUNE, REVISION},
     object::{Gvk, Identity, ObjectId},
 };
 
@@ -27,6 +27,8 @@ pub struct Manifest {
     pub policy: ApplyPolicy,
     /// Whether it asks to be replaced where an immutable field changes.
     pub force: bool,
+    /// Whether Kubernetes deletes it when it is done.
+    pub expires: bool,
     /// Where in the file it stands.
     pub place: Place,
 }
@@ -222,6 +224,7 @@ fn object(mut content: Value, place: Place, variables: Option<&Variables>, parse
         digest: digest(content),
         policy: policy(metadata),
         force: says(metadata, "force", "enabled"),
+        expires: expires(content),
         place,
     });
 }
@@ -254,6 +257,15 @@ fn says(metadata: &Map<String, Value>, key: &str, value: &str) -> bool {
         text.and_then(Value::as_str)
             .is_some_and(|text| text.eq_ignore_ascii_case(value))
     })
+}
+
+/// Whether Kubernetes deletes it when it is done: a Job with `ttlSecondsAfterFinished`.
+fn expires(content: &Value) -> bool {
+    content["kind"] == "Job"
+        && content["apiVersion"]
+            .as_str()
+            .is_some_and(|version| version.starts_with("batch/"))
+        && content["spec"]["ttlSecondsAfterFinished"].is_u64()
 }
 
 fn policy(metadata: &Map<String, Value>) -> ApplyPolicy {
@@ -324,13 +336,14 @@ pub fn parse_digest(text: &str) -> Option<ContentDigest> {
     Some(digest)
 }
 
-/// Writes on a body which revision brought it, and the digest of its content. Not on Secrets: of a value that can be guessed
+/// Writes on a body which revision brought it, that it is not to be deleted where it says so, and the digest of its content. Not on Secrets: of a value that can be guessed
 /// a digest is as good as the value, and `kubectl describe` prints annotations.
 pub fn stamp(body: &mut Value, revision: &str, content: &ContentDigest) {
     let is_secret = body["kind"] == "Secret" && body["apiVersion"] == "v1";
     let Some(metadata) = body.get_mut("metadata").and_then(Value::as_object_mut) else {
         return;
     };
+    let is_kept = says(metadata, "prune", "disabled");
     let annotations = metadata.entry("annotations").or_insert_with(|| json!({}));
     if annotations.is_null() {
         *annotations = json!({});
@@ -338,6 +351,9 @@ pub fn stamp(body: &mut Value, revision: &str, content: &ContentDigest) {
     // Annotations of another form are the API server's to refuse.
     if let Some(annotations) = annotations.as_object_mut() {
         annotations.insert(REVISION.into(), revision.into());
+        if is_kept {
+            annotations.insert(PRUNE.into(), "disabled".into());
+        }
         if is_secret {
             annotations.remove(DIGEST);
         } else {

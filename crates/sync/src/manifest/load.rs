@@ -74,6 +74,8 @@ pub struct Wanted {
     pub policy: ApplyPolicy,
     /// Whether it asks to be replaced where an immutable field changes.
     pub force: bool,
+    /// Whether Kubernetes deletes it when it is done, which is no drift.
+    pub expires: bool,
     /// Where it comes from.
     pub origin: Origin,
 }
@@ -201,6 +203,7 @@ fn wanted(file: &SourceFile, manifest: &Manifest) -> Wanted {
         digest: manifest.digest,
         policy: manifest.policy,
         force: manifest.force,
+        expires: manifest.expires,
         origin: Origin {
             file: file.clone(),
             place: manifest.place,

@@ -1,7 +1,10 @@
 //! Pure: variables in the values of an object. Flux replaces text in YAML; here a value stays one value, whatever a variable
 //! holds: it cannot become a second field or a comment.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
@@ -17,8 +20,13 @@ use super::{
 #[derive(Default)]
 pub struct Variables {
     values: BTreeMap<String, Zeroizing<String>>,
+    /// Names of those that come from Secrets.
+    secret: BTreeSet<String>,
     digest: ContentDigest,
 }
+
+/// Shorter values occur everywhere, and are no secrets.
+const SECRET: usize = 4;
 
 impl fmt::Debug for Variables {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -43,7 +51,27 @@ impl Variables {
         for (byte, hashed) in digest.iter_mut().zip(hasher.finalize()) {
             *byte = hashed;
         }
-        Self { values, digest }
+        Self {
+            values,
+            secret: BTreeSet::new(),
+            digest,
+        }
+    }
+
+    /// The same; the values of these names come from Secrets.
+    #[must_use]
+    pub fn with_secrets(self, secret: BTreeSet<String>) -> Self {
+        Self { secret, ..self }
+    }
+
+    /// What somebody says about an object that these were put into, without the values of Secrets.
+    pub fn hide(&self, text: &str) -> String {
+        let secrets = self.secret.iter().filter_map(|name| self.values.get(name));
+        secrets
+            .filter(|value| value.len() >= SECRET)
+            .fold(text.to_owned(), |text, value| {
+                text.replace(value.as_str(), "[from a Secret]")
+            })
     }
 
     /// Tells them from others.

@@ -220,7 +220,8 @@ impl Step<'_> {
         )
     }
 
-    /// Kinds cannot be asked for: at home that is tried again at once, elsewhere the condition says which cluster it is.
+    /// Kinds cannot be asked for: the condition says why nothing happens, and elsewhere which cluster it is. At home it is tried
+    /// again soon.
     pub(crate) async fn undiscovered(
         &self,
         memory: &mut Memory,
@@ -229,6 +230,10 @@ impl Step<'_> {
         purpose: Purpose,
     ) -> Result<Action, Error> {
         let Some(connection) = memory.connection.clone() else {
+            if purpose == Purpose::Apply {
+                self.not_ready(memory, old, "ReconciliationFailed", &error.to_string(), "")
+                    .await?;
+            }
             return Err(error);
         };
         let message = away(connection.server(), &error.to_string());

@@ -287,7 +287,8 @@ async fn tell_all(
     context: &Context,
 ) -> Result<(), Error> {
     tell::outcome(object, status, &outcome, context);
-    tell::write(object, key, status, new, context).await?;
+    // A status that cannot be written is no reason to keep what was fetched back: it may mend what is in the way.
+    let written = tell::write(object, key, status, new, context).await;
     context.metrics.resumed(KIND, &key.1, &key.0);
     let is_ready = conditions::is_true(&new.conditions, "Ready");
     context.metrics.ready(KIND, &key.1, &key.0, is_ready);
@@ -300,7 +301,7 @@ async fn tell_all(
     {
         context.sources.publish(key, artifact);
     }
-    Ok(())
+    written
 }
 
 /// The status after a look, and when to look again.

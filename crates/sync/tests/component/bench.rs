@@ -23,6 +23,8 @@ use plumbline_testkit::{
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
+use crate::faults::FaultyServer;
+
 /// How long anything may take on a busy machine.
 pub(crate) const LIMIT: Duration = Duration::from_mins(1);
 /// The name of the GitRepository and the Kustomization of most tests.
@@ -117,6 +119,13 @@ impl Bench {
         self.world.namespace()
     }
 
+    /// A proxy in front of the API server, through which syncers go that start from now on.
+    pub(crate) async fn behind_faults(&mut self) -> anyhow::Result<FaultyServer> {
+        let server = FaultyServer::start(&self.world.kubeconfig()).await?;
+        self.kubeconfig = server.kubeconfig(self.world.dir(), &user(self.namespace()))?;
+        Ok(server)
+    }
+
     /// Starts the binary for this namespace.
     pub(crate) fn start(&self, arguments: &[&str]) -> anyhow::Result<Syncer> {
         self.start_named("syncer-0", arguments)
@@ -126,8 +135,10 @@ impl Bench {
     pub(crate) fn start_named(&self, pod: &str, arguments: &[&str]) -> anyhow::Result<Syncer> {
         let log = self.world.dir().join(format!("{pod}.log"));
         let mut command = Command::new(env!("CARGO_BIN_EXE_plumbline-sync"));
-        if !arguments.iter().any(|it| it.starts_with("--metrics-addr")) {
-            command.arg("--metrics-addr=0");
+        for (flag, value) in [("--metrics-addr", "0"), ("--log-level", "debug")] {
+            if !arguments.iter().any(|it| it.starts_with(flag)) {
+                command.arg(format!("{flag}={value}"));
+            }
         }
         if !arguments
             .iter()
@@ -136,7 +147,7 @@ impl Bench {
             command.arg("--watch-all-namespaces=false");
         }
         command
-            .args(["--health-addr=0", "--log-level=debug"])
+            .arg("--health-addr=0")
             .arg("--log-encoding=console")
             .arg(format!("--runtime-namespace={}", self.namespace()))
             .arg(format!(

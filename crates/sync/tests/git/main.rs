@@ -3,11 +3,14 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod bad_servers;
+mod chains;
+mod collisions;
 mod files;
 mod history;
 mod hostile;
 mod mirrors;
 mod places;
+mod proxies;
 mod references;
 mod secure;
 mod signatures;

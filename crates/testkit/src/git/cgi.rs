@@ -15,17 +15,17 @@ use super::repository::clean_git;
 const BODY_LIMIT: usize = 64 << 20;
 
 /// A request as it was read.
-pub(super) struct HttpRequest {
+pub(crate) struct HttpRequest {
     pub(super) method: String,
     pub(super) path: String,
     pub(super) query: String,
     headers: Vec<(String, String)>,
-    pub(super) body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl HttpRequest {
     /// Reads one request. `None` if the client left.
-    pub(super) fn read(stream: &mut impl Read) -> anyhow::Result<Option<Self>> {
+    pub(crate) fn read(stream: &mut impl Read) -> anyhow::Result<Option<Self>> {
         let mut reader = BufReader::new(stream);
         let mut line = String::new();
         if reader.read_line(&mut line)? == 0 {
@@ -160,7 +160,7 @@ pub(super) fn respond(root: &Path, request: &HttpRequest) -> anyhow::Result<Vec<
 }
 
 /// The head of a response.
-pub(super) fn plain(status: &str, header_lines: &str, length: usize) -> Vec<u8> {
+pub(crate) fn plain(status: &str, header_lines: &str, length: usize) -> Vec<u8> {
     format!("HTTP/1.1 {status}\r\n{header_lines}Content-Length: {length}\r\nConnection: close\r\n\r\n")
         .into_bytes()
 }

@@ -1,10 +1,11 @@
 //! Real Git repositories, and real servers for them: `git http-backend` behind a small HTTP server, and `sshd`.
 
-mod cgi;
+pub(crate) mod cgi;
 mod http;
 mod proxy;
 mod repository;
 mod signer;
+mod socks;
 mod ssh;
 
 pub use self::{
@@ -12,5 +13,6 @@ pub use self::{
     proxy::HttpProxy,
     repository::Repository,
     signer::Signer,
+    socks::SocksProxy,
     ssh::SshServer,
 };

@@ -4,6 +4,7 @@
 mod apps;
 mod fleet;
 mod monorepo;
+mod single;
 mod unhealthy;
 
 use anyhow::Context as _;
@@ -20,9 +21,11 @@ pub(crate) enum Part {
     Unhealthy,
     /// 1000 apps of 4 objects with wait: true
     Apps,
+    /// One Kustomization of 30,000 objects: install, one change, a restart, its end
+    Single,
 }
 
-const ALL: [Part; 3] = [Part::Monorepo, Part::Unhealthy, Part::Apps];
+const ALL: [Part; 4] = [Part::Monorepo, Part::Unhealthy, Part::Apps, Part::Single];
 
 impl Part {
     /// Its name on the command line.
@@ -31,6 +34,7 @@ impl Part {
             Self::Monorepo => "monorepo",
             Self::Unhealthy => "unhealthy",
             Self::Apps => "apps",
+            Self::Single => "single",
         }
     }
 }
@@ -45,13 +49,14 @@ pub(crate) async fn measure(only: Option<Part>, quick: bool) -> anyhow::Result<F
         println!("{}: starting a control plane", part.name());
         let stage = Stage::start()?;
         let client = plumbline_testkit::client(&stage.plane.kubeconfig(), "plumbline-bench").await?;
-        let syncer = Syncer::start(&stage.plane)?;
+        let mut syncer = Syncer::start(&stage.plane)?;
         let fleet = Fleet::new(&stage, &client);
         let measured = async {
             match part {
                 Part::Monorepo => monorepo::measure(&fleet, &syncer, quick, &mut figures).await,
                 Part::Unhealthy => unhealthy::measure(&fleet, quick, &mut figures).await,
                 Part::Apps => apps::measure(&fleet, &syncer, quick, &mut figures).await,
+                Part::Single => single::measure(&fleet, &mut syncer, quick, &mut figures).await,
             }
         };
         measured.await.with_context(|| syncer.last_words())?;
