@@ -159,10 +159,16 @@ async fn remove(tools: &Tools<'_>, id: &ObjectId, version: &str) -> Result<Remov
 async fn without_kind(tools: &Tools<'_>, id: &ObjectId) -> Result<Removal, RequestError> {
     match tools.kinds.is_certainly_gone(&id.group, &id.kind).await {
         Ok(true) => Ok(Removal::Gone),
-        Ok(false) => Ok(Removal::Failed(format!(
-            "the kind {} is not served in a known version",
-            id.kind
-        ))),
+        Ok(false) => {
+            // It may have come back since the kinds were asked for: the next try has to know.
+            let asked = tools.kinds.asked().await;
+            let refreshed = tools.kinds.refresh_since(asked).await;
+            refreshed.map_err(|error| not_looked_up(id, &error))?;
+            Ok(Removal::Failed(format!(
+                "the kind {} was not served in a known version",
+                id.kind
+            )))
+        }
         Err(error) => Err(not_looked_up(id, &error)),
     }
 }
