@@ -13,7 +13,7 @@ pub(super) struct Chart {
     /// The release.
     pub(super) name: &'static str,
     /// In the directory `charts`.
-    pub(super) chart: &'static str,
+    pub(super) directory: &'static str,
     pub(super) namespace: &'static str,
     /// Deployment and ServiceAccount.
     pub(super) object: &'static str,
@@ -24,7 +24,7 @@ pub(super) struct Chart {
 
 pub(super) const SYNC: Chart = Chart {
     name: "sync",
-    chart: "sync",
+    directory: "sync",
     namespace: "flux-system",
     object: "sync",
     program: "plumbline-sync",
@@ -43,7 +43,7 @@ pub(super) const SYNC: Chart = Chart {
 };
 pub(super) const RELOADER: Chart = Chart {
     name: "reloader",
-    chart: "reloader",
+    directory: "reloader",
     namespace: "reloader",
     object: "reloader-reloader",
     program: "plumbline-reloader",
@@ -51,7 +51,7 @@ pub(super) const RELOADER: Chart = Chart {
 };
 pub(super) const UNSEALER: Chart = Chart {
     name: "sealed-secrets",
-    chart: "sealed-secrets",
+    directory: "sealed-secrets",
     namespace: "kube-system",
     object: "sealed-secrets-controller",
     program: "plumbline-unsealer",
@@ -62,7 +62,7 @@ pub(super) const CHARTS: [Chart; 3] = [UNSEALER, RELOADER, SYNC];
 impl Stage {
     /// `helm install` or `helm upgrade`, waiting until the chart's pods are ready.
     pub(super) fn helm(&self, verb: &str, chart: Chart, more: &[&str]) -> anyhow::Result<String> {
-        let path = workspace_dir().join("charts").join(chart.chart);
+        let path = workspace_dir().join("charts").join(chart.directory);
         let path = path
             .to_str()
             .context("the checkout has a name that is not text")?;

@@ -19,7 +19,7 @@ use crate::demo::timeline::Timeline;
 
 const TEAM: Chart = Chart {
     name: "team",
-    chart: "sync",
+    directory: "sync",
     namespace: "team",
     object: "team-sync",
     program: "plumbline-sync",
