@@ -336,8 +336,9 @@ pub fn parse_digest(text: &str) -> Option<ContentDigest> {
     Some(digest)
 }
 
-/// Writes on a body which revision brought it, that it is not to be deleted where it says so, and the digest of its content. Not on Secrets: of a value that can be guessed
-/// a digest is as good as the value, and `kubectl describe` prints annotations.
+/// Writes on a body which revision brought it, that it is not to be deleted where it says so, and the digest of its content.
+/// No digest on Secrets: of a value that can be guessed a digest is as good as the value, and `kubectl describe` prints
+/// annotations.
 pub fn stamp(body: &mut Value, revision: &str, content: &ContentDigest) {
     let is_secret = body["kind"] == "Secret" && body["apiVersion"] == "v1";
     let Some(metadata) = body.get_mut("metadata").and_then(Value::as_object_mut) else {
