@@ -93,7 +93,7 @@ impl Step<'_> {
             let asked = cluster.kinds.refresh_since(0).await.map_err(Error::Discovery);
             if let Err(error) = asked {
                 memory.inventory = Some(recorded);
-                let undiscovered = self.undiscovered(memory, old, error, Purpose::Delete);
+                let undiscovered = self.undiscovered(memory, old, error, (Purpose::Delete, ""));
                 return undiscovered.await.map(Some);
             }
         }

@@ -387,7 +387,8 @@ impl Step<'_> {
         let (context, spec, owner) = (self.context, &self.object.spec, self.owner);
         let artifact = &target.artifact;
         if let Err(error) = self.learn_kinds(memory, desired).await {
-            return self.undiscovered(memory, &old, error, Purpose::Apply).await;
+            let about = (Purpose::Apply, artifact.revision.as_str());
+            return self.undiscovered(memory, &old, error, about).await;
         }
         let planned = match self.look(memory, &old, artifact, desired).await {
             Ok(planned) => planned,

@@ -221,17 +221,17 @@ impl Step<'_> {
     }
 
     /// Kinds cannot be asked for: the condition says why nothing happens, and elsewhere which cluster it is. At home it is tried
-    /// again soon.
+    /// again soon. `revision` is the one that should be applied.
     pub(crate) async fn undiscovered(
         &self,
         memory: &mut Memory,
         old: &KustomizationStatus,
         error: Error,
-        purpose: Purpose,
+        (purpose, revision): (Purpose, &str),
     ) -> Result<Action, Error> {
         let Some(connection) = memory.connection.clone() else {
             if purpose == Purpose::Apply {
-                self.not_ready(memory, old, "ReconciliationFailed", &error.to_string(), "")
+                self.not_ready(memory, old, "ReconciliationFailed", &error.to_string(), revision)
                     .await?;
             }
             return Err(error);
