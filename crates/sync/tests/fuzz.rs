@@ -74,3 +74,9 @@ proptest! {
         targets::ignore(&data);
     }
 }
+
+/// What cargo-fuzz found: lines that end in a carriage return alone.
+#[test]
+fn found_by_fuzzing() {
+    targets::yaml(b"\r\r\r\rA");
+}
