@@ -38,9 +38,9 @@ impl Values {
     }
 }
 
-pub(super) fn namespace() -> String {
+pub(super) fn restricted_namespace(name: &str) -> String {
     json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {
-        "name": NAMESPACE, "labels": {"pod-security.kubernetes.io/enforce": "restricted"},
+        "name": name, "labels": {"pod-security.kubernetes.io/enforce": "restricted"},
     }})
     .to_string()
 }

@@ -23,7 +23,7 @@ use xshell::Shell;
 
 use super::{
     PATIENCE,
-    charts::{CHARTS, SYNC},
+    charts::{CHARTS, Chart, SYNC},
     estate::{self, APP, NAMESPACE, REPLICAS, Values},
 };
 use crate::{
@@ -175,20 +175,27 @@ impl Stage {
         let commit = self.repository.commit(message)?;
         self.repository
             .git(&["push", "--quiet", "--force", &self.remote, "main"])?;
-        self.ask().await?;
+        self.ask(SYNC).await?;
         Ok(commit)
     }
 
-    /// Has the syncer look now, if there is something that it follows.
-    pub(super) async fn ask(&self) -> anyhow::Result<()> {
+    /// Makes a namespace where pods that ask for more than the restricted profile allows are refused.
+    pub(super) fn restricted_namespace(&self, name: &str) -> anyhow::Result<()> {
+        let namespace = estate::restricted_namespace(name);
+        self.kubectl(&["apply", "--server-side", "-f", "-"], &namespace)
+            .map(drop)
+    }
+
+    /// Has a release's syncer look now, if there is something that it follows.
+    pub(super) async fn ask(&self, release: Chart) -> anyhow::Result<()> {
         let group = "source.toolkit.fluxcd.io";
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1", "GitRepository"));
         let repositories: Api<DynamicObject> =
-            Api::namespaced_with(self.client.clone(), SYNC.namespace, &resource);
+            Api::namespaced_with(self.client.clone(), release.namespace, &resource);
         let now = Timestamp::now().to_string();
         let asked = json!({"metadata": {"annotations": {"reconcile.fluxcd.io/requestedAt": now}}});
         match repositories
-            .patch(SYNC.name, &PatchParams::default(), &Patch::Merge(&asked))
+            .patch(release.name, &PatchParams::default(), &Patch::Merge(&asked))
             .await
         {
             // Before the chart is there.

@@ -37,17 +37,14 @@ async fn install(stage: &Stage, timeline: &mut Timeline) -> anyhow::Result<()> {
     stage
         .repository
         .write("README", "The estate of the end-to-end test\n")?;
-    stage
-        .repository
-        .write(&format!("{BRANCH}/namespace.yaml"), estate::namespace())?;
+    stage.repository.write(
+        &format!("{BRANCH}/namespace.yaml"),
+        estate::restricted_namespace(NAMESPACE),
+    )?;
     stage.push("A namespace").await?;
     let names: Vec<_> = CHARTS.iter().map(|chart| chart.namespace).collect();
     for name in names {
-        // Pods that ask for more than the restricted profile allows are refused.
-        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {
-            "name": name, "labels": {"pod-security.kubernetes.io/enforce": "restricted"},
-        }});
-        stage.kubectl(&["apply", "--server-side", "-f", "-"], &namespace.to_string())?;
+        stage.restricted_namespace(name)?;
     }
     for chart in CHARTS {
         let since = timeline.action(&format!("helm install {} --wait", chart.name));

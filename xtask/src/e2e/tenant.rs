@@ -3,11 +3,6 @@
 use std::{fs, path::Path};
 
 use anyhow::{Context as _, ensure};
-use kube::{
-    Api,
-    api::{DynamicObject, Patch, PatchParams},
-    core::{ApiResource, GroupVersionKind},
-};
 use plumbline_testkit::{
     git::{Repository, SshServer},
     wait_for,
@@ -53,7 +48,7 @@ pub(super) async fn tell(stage: &Stage, timeline: &mut Timeline) -> anyhow::Resu
         "rules": [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]});
     write("role.yaml", &role.to_string())?;
     repository.commit("More than the team may have")?;
-    ask(stage).await?;
+    stage.ask(TEAM).await?;
     generated(stage, "two").await?;
     let told = refused(stage).await?;
     timeline.effect(
@@ -65,7 +60,8 @@ pub(super) async fn tell(stage: &Stage, timeline: &mut Timeline) -> anyhow::Resu
         &[
             "get",
             "clusterrole",
-            "everything",
+            // With the prefix that kustomize gives it.
+            "team-everything",
             "--ignore-not-found",
             "-o",
             "name",
@@ -87,10 +83,7 @@ pub(super) async fn tell(stage: &Stage, timeline: &mut Timeline) -> anyhow::Resu
 
 /// The namespace, and the Secret with the key that the Git server lets in.
 fn prepare(stage: &Stage, server: &SshServer, work: &Path) -> anyhow::Result<()> {
-    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {
-        "name": TEAM.namespace, "labels": {"pod-security.kubernetes.io/enforce": "restricted"},
-    }});
-    stage.kubectl(&["apply", "--server-side", "-f", "-"], &namespace.to_string())?;
+    stage.restricted_namespace(TEAM.namespace)?;
     let file = |name: &str, text: String| -> anyhow::Result<String> {
         let path = work.join(name);
         fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
@@ -158,16 +151,4 @@ async fn refused(stage: &Stage) -> anyhow::Result<String> {
         }
     })
     .await
-}
-
-/// Has it look now.
-async fn ask(stage: &Stage) -> anyhow::Result<()> {
-    let kind = GroupVersionKind::gvk("source.toolkit.fluxcd.io", "v1", "GitRepository");
-    let resource = ApiResource::from_gvk(&kind);
-    let sources: Api<DynamicObject> = Api::namespaced_with(stage.client.clone(), TEAM.namespace, &resource);
-    let asked = json!({"metadata": {"annotations": {"reconcile.fluxcd.io/requestedAt": "now"}}});
-    sources
-        .patch(TEAM.name, &PatchParams::default(), &Patch::Merge(&asked))
-        .await?;
-    Ok(())
 }
