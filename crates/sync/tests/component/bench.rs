@@ -29,6 +29,32 @@ use crate::faults::FaultyServer;
 pub(crate) const LIMIT: Duration = Duration::from_mins(1);
 /// The name of the GitRepository and the Kustomization of most tests.
 pub(crate) const APP: &str = "app";
+/// Rules for everything that can be done with ConfigMaps, and nothing else.
+pub(crate) const EVERYTHING: &str = "
+- {apiGroups: [''], resources: [configmaps], verbs: ['*']}";
+
+/// The ServiceAccount `tenant` with these rules in its namespace.
+pub(crate) fn tenant(rules: &str) -> String {
+    format!(
+        "
+apiVersion: v1
+kind: ServiceAccount
+metadata: {{name: tenant}}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {{name: tenant}}
+rules:{rules}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {{name: tenant}}
+roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: Role, name: tenant}}
+subjects:
+- {{kind: ServiceAccount, name: tenant}}
+"
+    )
+}
 
 /// A namespace, a repository behind an HTTP server, and a user whose requests are told apart.
 pub(crate) struct Bench {

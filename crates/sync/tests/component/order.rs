@@ -7,7 +7,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use crate::bench::{APP, Bench, last_applied, ready};
+use crate::bench::{APP, Bench, last_applied, ready, tenant};
 
 /// A Deployment without a node to run on.
 fn database(replicas: u32) -> Value {
@@ -148,24 +148,8 @@ async fn a_kind_that_comes_later_is_waited_for_over_a_restart() -> anyhow::Resul
 }
 
 const READER: &str = "
-apiVersion: v1
-kind: ServiceAccount
-metadata: {name: tenant}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: Role
-metadata: {name: tenant}
-rules:
 - {apiGroups: [''], resources: [configmaps], verbs: [get, create, patch], resourceNames: [a]}
-- {apiGroups: [''], resources: [configmaps], verbs: [create]}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: RoleBinding
-metadata: {name: tenant}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: tenant}
-subjects:
-- {kind: ServiceAccount, name: tenant}
-";
+- {apiGroups: [''], resources: [configmaps], verbs: [create]}";
 
 #[tokio::test]
 async fn a_tenant_waits_for_what_it_may_see_and_for_nothing_else() -> anyhow::Result<()> {
@@ -176,7 +160,7 @@ async fn a_tenant_waits_for_what_it_may_see_and_for_nothing_else() -> anyhow::Re
             .world
             .kubectl_with(&["apply", "--server-side", "-f", "-"], yaml)
     };
-    apply(READER)?;
+    apply(&tenant(READER))?;
     apply(&bench.manifest("state", "ready"))?;
     let on = json!([{
         "apiVersion": "v1", "kind": "ConfigMap", "name": "state",
@@ -193,7 +177,7 @@ async fn a_tenant_waits_for_what_it_may_see_and_for_nothing_else() -> anyhow::Re
     // To read it is enough; without a watch it is asked for.
     let more = READER.replace("resourceNames: [a]", "resourceNames: [a, state]");
     apply(&bench.manifest("state", "going"))?;
-    apply(&more)?;
+    apply(&tenant(&more))?;
     waits(&bench, "readyExpr does not hold").await?;
     apply(&bench.manifest("state", "ready"))?;
     bench.applied(&revision).await?;

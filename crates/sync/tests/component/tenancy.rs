@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
 
-use crate::bench::{APP, Bench, ready};
+use crate::bench::{APP, Bench, EVERYTHING, ready, tenant};
 
 #[tokio::test]
 async fn fields_that_are_not_built_yet_are_named() -> anyhow::Result<()> {
@@ -80,35 +80,13 @@ async fn a_source_of_another_namespace_is_refused_unless_allowed() -> anyhow::Re
     Ok(())
 }
 
-/// A ServiceAccount that may do everything with ConfigMaps of the namespace and nothing else.
-const TENANT: &str = "
-apiVersion: v1
-kind: ServiceAccount
-metadata: {name: tenant}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: Role
-metadata: {name: tenant}
-rules:
-- apiGroups: ['']
-  resources: [configmaps]
-  verbs: ['*']
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: RoleBinding
-metadata: {name: tenant}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: tenant}
-subjects:
-- {kind: ServiceAccount, name: tenant}
-";
-
 #[tokio::test]
 async fn a_service_account_may_do_what_it_may() -> anyhow::Result<()> {
     let bench = Bench::new().await?;
     let ns = bench.namespace();
     bench
         .world
-        .kubectl_with(&["apply", "--server-side", "-f", "-"], TENANT)?;
+        .kubectl_with(&["apply", "--server-side", "-f", "-"], &tenant(EVERYTHING))?;
     bench.write_config_map("a", "1")?;
     bench.write_config_map("b", "1")?;
     bench.repository.write(
@@ -166,7 +144,7 @@ async fn nobody_gets_rights_by_saying_nothing_or_by_a_forged_name() -> anyhow::R
     let ns = bench.namespace();
     bench
         .world
-        .kubectl_with(&["apply", "--server-side", "-f", "-"], TENANT)?;
+        .kubectl_with(&["apply", "--server-side", "-f", "-"], &tenant(EVERYTHING))?;
     bench.write_config_map("a", "1")?;
     bench.repository.write(
         "deploy/s.yaml",

@@ -4,31 +4,9 @@ use kube::api::{DeleteParams, Patch, PatchParams};
 use plumbline_testkit::wait_for;
 use serde_json::{Value, json};
 
-use crate::bench::{APP, Bench, LIMIT, entries, ready};
+use crate::bench::{APP, Bench, EVERYTHING, LIMIT, entries, ready, tenant};
 
 const PREFIX: &str = "kustomize.toolkit.fluxcd.io/";
-
-/// May do everything with ConfigMaps of the namespace, and nothing else.
-const TENANT: &str = "
-apiVersion: v1
-kind: ServiceAccount
-metadata: {name: tenant}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: Role
-metadata: {name: tenant}
-rules:
-- apiGroups: ['']
-  resources: [configmaps]
-  verbs: ['*']
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: RoleBinding
-metadata: {name: tenant}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: tenant}
-subjects:
-- {kind: ServiceAccount, name: tenant}
-";
 
 async fn annotate(bench: &Bench, name: &str, annotations: Value) -> anyhow::Result<()> {
     let patch = json!({ "metadata": { "annotations": annotations } });
@@ -149,7 +127,7 @@ async fn a_tenant_reaches_neither_other_namespaces_nor_more_rights() -> anyhow::
     let ns = bench.namespace();
     bench
         .world
-        .kubectl_with(&["apply", "--server-side", "-f", "-"], TENANT)?;
+        .kubectl_with(&["apply", "--server-side", "-f", "-"], &tenant(EVERYTHING))?;
     let kustomization = |account: Value| {
         json!({
             "apiVersion": "kustomize.toolkit.fluxcd.io/v1", "kind": "Kustomization",

@@ -3,6 +3,7 @@
 pub(crate) mod cgi;
 mod http;
 mod proxy;
+mod relay;
 mod repository;
 mod signer;
 mod socks;

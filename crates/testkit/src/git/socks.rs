@@ -1,81 +1,35 @@
 //! A SOCKS5 proxy (RFC 1928) for one user (RFC 1929).
 
 use std::{
-    io::{Read as _, Write as _, copy},
-    net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread,
+    io::{Read as _, Write as _},
+    net::{Ipv4Addr, Ipv6Addr, TcpStream},
 };
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{bail, ensure};
+
+use super::relay::{Relay, Targets, pass_on};
 
 /// Connects for its user until it is dropped.
-pub struct SocksProxy {
-    address: SocketAddr,
-    targets: Arc<Mutex<Vec<String>>>,
-    stop: Arc<AtomicBool>,
-    thread: Option<thread::JoinHandle<()>>,
-}
+pub struct SocksProxy(Relay);
 
 impl SocksProxy {
     /// Listens on loopback and lets in only this user with this password.
     pub fn start(user: &'static str, password: &'static str) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").context("cannot listen on loopback")?;
-        let address = listener.local_addr()?;
-        let targets = Arc::new(Mutex::new(Vec::new()));
-        let stop = Arc::new(AtomicBool::new(false));
-        let thread = thread::spawn({
-            let (targets, stop) = (Arc::clone(&targets), Arc::clone(&stop));
-            move || {
-                for stream in listener.incoming() {
-                    if stop.load(Ordering::Relaxed) {
-                        break;
-                    }
-                    let Ok(stream) = stream else { continue };
-                    let targets = Arc::clone(&targets);
-                    // Ends with the connection; what goes wrong there is the client's business.
-                    thread::spawn(move || drop(connect(stream, &targets, (user, password))));
-                }
-            }
-        });
-        Ok(Self {
-            address,
-            targets,
-            stop,
-            thread: Some(thread),
-        })
+        Relay::start(move |client, targets| connect(client, targets, (user, password))).map(Self)
     }
 
     /// The address as a client is told.
     pub fn url(&self) -> String {
-        format!("socks5://{}", self.address)
+        format!("socks5://{}", self.0.address)
     }
 
     /// The `host:port` of all connections since the last call.
     pub fn targets(&self) -> Vec<String> {
-        std::mem::take(&mut *self.targets.lock().unwrap_or_else(PoisonError::into_inner))
+        self.0.targets()
     }
 }
 
-impl Drop for SocksProxy {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        // Wakes the listener.
-        drop(TcpStream::connect(self.address));
-        if let Some(thread) = self.thread.take() {
-            drop(thread.join());
-        }
-    }
-}
-
-fn connect(
-    mut client: TcpStream,
-    targets: &Mutex<Vec<String>>,
-    (user, password): (&str, &str),
-) -> anyhow::Result<()> {
+fn connect(mut client: TcpStream, targets: &Targets, (user, password): (&str, &str)) -> anyhow::Result<()> {
     let [version] = read::<1>(&mut client)?;
     ensure!(version == 5, "not SOCKS5");
     let methods = counted(&mut client)?;
@@ -99,25 +53,12 @@ fn connect(
         _ => bail!("unknown kind of address"),
     };
     let target = format!("{host}:{}", u16::from_be_bytes(read::<2>(&mut client)?));
-    targets
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .push(target.clone());
-    let Ok(mut server) = TcpStream::connect(&target) else {
+    targets.push(target.clone());
+    let Ok(server) = TcpStream::connect(&target) else {
         return Ok(client.write_all(&[5, 5, 0, 1, 0, 0, 0, 0, 0, 0])?);
     };
     client.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0])?;
-    let back = thread::spawn({
-        let (mut server, mut client) = (server.try_clone()?, client.try_clone()?);
-        move || {
-            drop(copy(&mut server, &mut client));
-            drop(client.shutdown(Shutdown::Both));
-        }
-    });
-    drop(copy(&mut client, &mut server));
-    drop(server.shutdown(Shutdown::Both));
-    drop(back.join());
-    Ok(())
+    pass_on(&mut client.try_clone()?, client, server)
 }
 
 fn read<const N: usize>(client: &mut TcpStream) -> anyhow::Result<[u8; N]> {
