@@ -32,6 +32,7 @@ use crate::{
     object::ObjectId,
     observe::{Observation, Placed},
     order::STAGES,
+    wait::Awaited,
 };
 
 /// Field manager of the note on adopted objects: not ours, or the next apply would take the note away.
@@ -64,6 +65,8 @@ pub struct Tools<'a> {
     pub overlay: &'a Overlay,
     /// `spec.force`.
     pub force: bool,
+    /// The objects that are waited for: what the API server answers is judged at once.
+    pub awaited: Option<&'a Awaited>,
     /// `spec.ignore`.
     pub ignored: &'a Rules,
     /// `spec.retryInterval`: when a refused object is tried again.
@@ -351,7 +354,16 @@ async fn write(
     } else {
         body
     };
-    let mut written = match requests::apply(client, kind, id, sent).await {
+    let applied = match tools.awaited.filter(|awaited| awaited.includes(id)) {
+        Some(awaited) => requests::apply_and_read(client, kind, id, sent)
+            .await
+            .map(|(written, object)| {
+                awaited.shown(id, &object);
+                written
+            }),
+        None => requests::apply(client, kind, id, sent).await,
+    };
+    let mut written = match applied {
         Ok(written) => written,
         Err(refused) => {
             let why = refused.to_string();

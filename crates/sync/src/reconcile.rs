@@ -38,7 +38,7 @@ use crate::{
     shards,
     source::{Artifact, SourceKey},
     suspend::Suspension,
-    wait::{self, Standing},
+    wait::{self, Awaited, Standing},
 };
 
 /// How long a Kustomization with an empty budget of time goes on later.
@@ -48,7 +48,7 @@ pub(crate) const GO_ON: Duration = Duration::from_millis(100);
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// How long objects may be on their way before the status says so.
-const IN_A_MOMENT: Duration = Duration::from_secs(3);
+pub(crate) const IN_A_MOMENT: Duration = Duration::from_secs(3);
 
 /// How long a source that was never looked at is waited for before the status says that it is missing.
 const FIRST_FETCH: Duration = Duration::from_secs(3);
@@ -446,21 +446,29 @@ impl Step<'_> {
                 .await?;
             old = new;
         }
+        let awaited = self.awaited();
         let mut outcome = if plan.apply.is_empty() {
             act::Outcome::default()
         } else {
-            self.write(&plan, &seen, desired, &bodies, (&overlay, revision))
-                .await?
+            let tools = (&overlay, revision.as_str(), awaited.as_ref());
+            self.write(&plan, &seen, desired, &bodies, tools).await?
         };
         outcome.failed.append(&mut refused);
-        let standing = if !wait::is_asked(spec) {
-            memory.waiting = None;
-            Standing::NotAsked
-        } else if outcome.failed.is_empty() && outcome.untried == 0 && observe::all_applied(&seen, desired) {
-            let acted = !outcome.applied.is_empty();
-            self.standing(memory, &seen, desired, revision, acted).await?
-        } else {
-            Standing::Unchecked
+        let standing = match awaited {
+            None => {
+                memory.waiting = None;
+                Standing::NotAsked
+            }
+            Some(awaited)
+                if outcome.failed.is_empty()
+                    && outcome.untried == 0
+                    && observe::all_applied(&seen, desired) =>
+            {
+                let acted = !outcome.applied.is_empty();
+                self.standing(memory, &seen, desired, revision, (awaited, acted))
+                    .await?
+            }
+            Some(_) => Standing::Unchecked,
         };
         if !standing.allows_pruning() {
             // What takes the place of the others is not there yet, and may be so because of these.
@@ -482,6 +490,7 @@ impl Step<'_> {
 
         let before = recorded.clone();
         let after = outcome::inventory_after(&recorded.entries, &inventory, &seen, &outcome, &removals);
+        let is_recorded = after.is_none() && recorded.written.is_some();
         if let Some(after) = after {
             recorded = recorded.with(after);
         } else if recorded.written.is_none() {
@@ -502,6 +511,10 @@ impl Step<'_> {
         drift::mark(&mut new.conditions, &left, self.about);
         let makes_way = self.make_way(memory, &old, &mut new, &result, target).await;
         self.tell(&old, &new, &outcome, &removals, &artifact.revision);
+        if is_recorded && let Some(left) = self.almost_healthy(memory, &old, &new, &result.standing) {
+            memory.inventory = Some(recorded);
+            return Ok(Action::requeue(left));
+        }
         self.write_recorded(memory, (&before, &recorded), &old, new)
             .await?;
         memory.inventory = Some(recorded);
@@ -581,7 +594,7 @@ impl Step<'_> {
         client: &'t kube::Client,
         overlay: &'t Overlay,
         ignored: &'t Rules,
-        revision: &'t str,
+        (revision, awaited): (&'t str, Option<&'t Awaited>),
     ) -> act::Tools<'t> {
         let (context, cluster, spec) = (self.context, &self.cluster, &self.object.spec);
         act::Tools {
@@ -594,6 +607,7 @@ impl Step<'_> {
             owner: self.owner,
             overlay,
             force: spec.force,
+            awaited,
             ignored,
             retry: controller::retry_interval(spec),
             deadline: self.begun + controller::timeout(spec),
@@ -612,11 +626,11 @@ impl Step<'_> {
         seen: &Observation,
         desired: &Desired,
         bodies: &Bodies,
-        (overlay, revision): (&Overlay, &str),
+        (overlay, revision, awaited): (&Overlay, &str, Option<&Awaited>),
     ) -> Result<act::Outcome, Error> {
         let client = self.client()?;
         Ok(act::apply(
-            &self.tools(&client, overlay, &self.rules(), revision),
+            &self.tools(&client, overlay, &self.rules(), (revision, awaited)),
             plan,
             seen,
             desired,
@@ -643,7 +657,7 @@ impl Step<'_> {
         }
         let client = self.client()?;
         let refused = act::rehearse(
-            &self.tools(&client, overlay, &self.rules(), revision),
+            &self.tools(&client, overlay, &self.rules(), (revision, None)),
             plan,
             seen,
             desired,

@@ -13,6 +13,7 @@ use serde_json::Value;
 use super::{
     fields::{self, Writer},
     resource_version,
+    wake::Look,
 };
 use crate::{
     api::{DIGEST, OWNER_NAME, OWNER_NAMESPACE, REVISION},
@@ -448,8 +449,8 @@ impl Live {
         all.owners.remove(owner);
     }
 
-    /// A watch shows an object. Returns the owner that has to look at it.
-    pub fn seen(&self, id: &ObjectId, metadata: &ObjectMeta, present: Presence) -> Option<Arc<Owner>> {
+    /// A watch shows an object. Returns the owner that has to look at it, and how soon.
+    pub fn seen(&self, id: &ObjectId, metadata: &ObjectMeta, present: Presence) -> Option<Look> {
         let entries = metadata.managed_fields.as_deref().unwrap_or_default();
         let owned = fields::owned(entries);
         let mut all = self.lock();
@@ -482,9 +483,14 @@ impl Live {
         if tracked.applied.is_none() && present == Presence::Gone {
             return all.objects.remove(id).and(None);
         }
-        (!tracked.in_flight && (tracked.awaited || thawed || tracked.contradicted()))
-            .then(|| tracked.owner.clone())
-            .flatten()
+        if tracked.in_flight {
+            return None;
+        }
+        let owner = || tracked.owner.clone();
+        if thawed || tracked.contradicted() {
+            return owner().map(Look::Now);
+        }
+        tracked.awaited.then(owner).flatten().map(Look::Soon)
     }
 
     /// A watch began anew and listed everything of a kind: what it did not list, and was applied before, is gone.

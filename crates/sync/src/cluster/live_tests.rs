@@ -73,7 +73,7 @@ fn losing_a_field_is_drift_and_gaining_a_foreign_one_is_not() {
     let lost = metadata(7, &json!({}));
     assert_eq!(
         live.seen(&id(), &lost, Presence::Present),
-        Some(Arc::new(owner_of_all()))
+        Some(Look::Now(Arc::new(owner_of_all())))
     );
     let Need::Drifted(drift) = live.need(&id(), &GIT, Instant::now()) else {
         panic!("it drifted");
@@ -81,6 +81,22 @@ fn losing_a_field_is_drift_and_gaining_a_foreign_one_is_not() {
     let writer = drift.writer.unwrap();
     assert_eq!((&*writer.manager, &*writer.operation), ("kubectl-edit", "Update"));
     assert_eq!(drift.left, json!({}));
+}
+
+#[test]
+fn what_is_waited_for_is_looked_at_in_a_moment_and_drift_at_once() {
+    let live = applied_at(5);
+    live.await_status(&id(), true);
+    let status = metadata(6, &json!({ "f:data": {} }));
+    assert_eq!(
+        live.seen(&id(), &status, Presence::Present),
+        Some(Look::Soon(Arc::new(owner_of_all())))
+    );
+    let lost = metadata(7, &json!({}));
+    assert_eq!(
+        live.seen(&id(), &lost, Presence::Present),
+        Some(Look::Now(Arc::new(owner_of_all())))
+    );
 }
 
 #[test]
@@ -109,7 +125,7 @@ fn a_deleted_object_is_missing_also_when_only_a_new_list_tells() {
     let live = applied_at(5);
     assert_eq!(
         live.seen(&id(), &metadata(6, &json!({})), Presence::Gone),
-        Some(Arc::new(owner_of_all()))
+        Some(Look::Now(Arc::new(owner_of_all())))
     );
     assert_eq!(live.need(&id(), &GIT, Instant::now()), Need::Missing);
 

@@ -8,6 +8,7 @@ pub mod paths;
 pub mod requests;
 pub mod target;
 pub mod unpark;
+pub mod wake;
 pub mod watch;
 
 /// A resource version as a number. Kubernetes promises since 1.35 that they compare within one resource

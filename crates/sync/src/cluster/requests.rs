@@ -167,6 +167,27 @@ pub async fn merge(
     patch(client, kind, id, &params, &Patch::Merge(body)).await
 }
 
+/// As [`apply`], with the whole object as it is then: for one whose health is asked for.
+pub async fn apply_and_read(
+    client: &Client,
+    kind: &Kind,
+    id: &ObjectId,
+    body: &Value,
+) -> Result<(Written, Value), RequestError> {
+    let params = PatchParams::apply(MANAGER).force().validation_strict();
+    let request = address(kind, id)
+        .patch(&id.name, &params, &Patch::Apply(body))
+        .map_err(|error| refused(&error))?;
+    let is_secret = id.kind == "Secret" && id.group.is_empty();
+    let (status, body) = send(client, request)
+        .await
+        .map_err(|error| if is_secret { error.without_values() } else { error })?;
+    let object: Value = parse(&body)?;
+    let metadata = ObjectMeta::deserialize(&object["metadata"]).map_err(|error| unreadable(&error))?;
+    let created = status == StatusCode::CREATED;
+    Ok((Written { metadata, created }, object))
+}
+
 async fn patch(
     client: &Client,
     kind: &Kind,
@@ -286,9 +307,11 @@ async fn metadata(
 }
 
 fn parse<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, RequestError> {
-    serde_json::from_slice(body).map_err(|error| {
-        RequestError::Unavailable(format!("the API server's answer is not understood: {error}"))
-    })
+    serde_json::from_slice(body).map_err(|error| unreadable(&error))
+}
+
+fn unreadable(error: &serde_json::Error) -> RequestError {
+    RequestError::Unavailable(format!("the API server's answer is not understood: {error}"))
 }
 
 async fn send(

@@ -28,6 +28,7 @@ use tokio::{
 use super::{
     kinds::Kind,
     live::{Live, Owner, Presence},
+    wake::{Look, Wake},
 };
 use crate::{
     api::OWNER_NAME,
@@ -42,7 +43,7 @@ pub struct Watches {
     client: Client,
     scope: Scope,
     live: Arc<Live>,
-    wake: mpsc::UnboundedSender<Owner>,
+    wake: Wake,
     running: Mutex<HashMap<(String, String), Running>>,
 }
 
@@ -101,7 +102,7 @@ impl Watches {
             client,
             scope,
             live,
-            wake,
+            wake: Wake::new(wake),
             running: Mutex::default(),
         }
     }
@@ -167,8 +168,7 @@ impl Watches {
 
     /// Asks the Kustomization to look at its objects again.
     pub fn wake(&self, owner: &Owner) {
-        // `Err`: the process is stopping.
-        drop(self.wake.send(owner.clone()));
+        self.wake.now(owner);
     }
 }
 
@@ -190,7 +190,7 @@ async fn follow(
     scope: Scope,
     kind: Kind,
     live: Arc<Live>,
-    wake: mpsc::UnboundedSender<Owner>,
+    wake: Wake,
     first_list: watch::Sender<Option<Reach>>,
 ) {
     let (namespace, otherwise) = match scope {
@@ -244,7 +244,7 @@ async fn follow_in(
     namespace: Option<String>,
     kind: &Kind,
     live: &Live,
-    wake: &mpsc::UnboundedSender<Owner>,
+    wake: &Wake,
     first_list: &watch::Sender<Option<Reach>>,
     refused: Refused,
 ) {
@@ -271,10 +271,9 @@ async fn follow_in(
             name: object.name_any(),
         })
     };
-    let tell = |owner: Option<Arc<Owner>>| {
-        if let Some(owner) = owner {
-            // `Err`: the process is stopping.
-            drop(wake.send(Owner::clone(&owner)));
+    let tell = |look: Option<Look>| {
+        if let Some(look) = look {
+            wake.call(look);
         }
     };
     while let Some(event) = events.next().await {
@@ -292,7 +291,7 @@ async fn follow_in(
                     for owner in
                         live.listed(group, name, since, &|id| listed.contains(id) || is_elsewhere(id))
                     {
-                        tell(Some(owner));
+                        wake.now(&owner);
                     }
                 }
                 first_list.send_replace(Some(namespace.clone().map_or(Reach::Everywhere, Reach::Only)));

@@ -1,25 +1,29 @@
 //! Waiting until objects are healthy. Nothing sits and waits: a look reads what changed since the last one, and the watches
 //! bring the next one about.
 
+mod awaited;
+
 use std::{
-    collections::HashMap,
     fmt::Write as _,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use futures::{StreamExt as _, stream};
+use plumbline_common::conditions;
 
+pub use self::awaited::Awaited;
+use self::awaited::{Known, Which};
 use crate::{
-    api::{CustomHealthCheck, KustomizationSpec},
+    api::{CustomHealthCheck, KustomizationSpec, KustomizationStatus},
     cluster::{kinds::Kind, live::Need, requests},
     context::{Error, Memory},
     controller,
-    health::{self, Checks, Health},
+    health::{Checks, Health},
     manifest::{ApplyPolicy, Desired},
     object::{Gvk, Identity, ObjectId},
     observe::Observation,
-    reconcile::Step,
+    reconcile::{GO_ON, IN_A_MOMENT, Step},
 };
 
 /// Objects that are named when they are not healthy; more are counted.
@@ -37,8 +41,7 @@ pub struct Waiting {
     since: Option<Instant>,
     /// By what expressions objects were judged.
     checks: Vec<CustomHealthCheck>,
-    /// Health of objects, and the resource version it was read at.
-    known: HashMap<ObjectId, (u64, Health)>,
+    known: Known,
 }
 
 /// How it stands with the objects that are waited for.
@@ -99,6 +102,22 @@ struct Target {
 }
 
 impl Step<'_> {
+    /// What is waited for; `None` when nothing is.
+    pub(crate) fn awaited(&self) -> Option<Awaited> {
+        let spec = &self.object.spec;
+        if !is_asked(spec) {
+            return None;
+        }
+        // What cannot be read was refused before anything was applied.
+        let checks = Checks::parse(&spec.health_check_exprs).unwrap_or_default();
+        let which = if spec.wait == Some(true) {
+            Which::All
+        } else {
+            Which::These(self.named().into_iter().map(|target| target.id).collect())
+        };
+        Some(Awaited::new(which, checks, self.about.now))
+    }
+
     /// How it stands with the objects that are waited for. `acted`: something has just been written.
     pub(crate) async fn standing(
         &self,
@@ -106,7 +125,7 @@ impl Step<'_> {
         seen: &Observation,
         desired: &Desired,
         revision: &str,
-        acted: bool,
+        (awaited, acted): (Awaited, bool),
     ) -> Result<Standing, Error> {
         let about = (
             revision.to_owned(),
@@ -129,8 +148,8 @@ impl Step<'_> {
         if acted {
             waiting.since = None;
         }
-        // What cannot be read was refused before anything was applied.
-        let checks = Checks::parse(&self.object.spec.health_check_exprs).unwrap_or_default();
+        let (checks, shown) = awaited.into_parts();
+        waiting.known.extend(shown);
         let targets = self.targets(seen, desired, &checks);
         let invalid = self.read(&mut waiting, &targets, &checks).await?;
         let standing = match invalid {
@@ -147,10 +166,7 @@ impl Step<'_> {
         if spec.wait == Some(true) {
             let all = seen.candidates.iter().zip(&seen.placed);
             return all
-                .filter(|(candidate, _)| {
-                    let (group, kind) = (&candidate.id.group, &candidate.id.kind);
-                    checks.has(group, kind) || !health::is_always_current(group, kind)
-                })
+                .filter(|(candidate, _)| awaited::has_health(checks, &candidate.id))
                 // What was done and went is as well as it can be.
                 .filter(|(candidate, placed)| {
                     let wanted = desired.objects.get(placed.index);
@@ -167,7 +183,12 @@ impl Step<'_> {
                 })
                 .collect();
         }
-        let checks = spec.health_checks.iter().map(|check| {
+        self.named()
+    }
+
+    /// The objects of `spec.healthChecks`.
+    fn named(&self) -> Vec<Target> {
+        let checks = self.object.spec.health_checks.iter().map(|check| {
             let api_version = check.api_version.as_deref().unwrap_or_default();
             let gvk = Gvk::parse(api_version, &check.kind);
             let kinds = &self.cluster.kinds;
@@ -209,6 +230,13 @@ impl Step<'_> {
         checks: &Checks,
     ) -> Result<Option<String>, Error> {
         let live = &self.cluster.live;
+        // First this, then a look at what is known: what happens in between brings us back.
+        for target in targets {
+            let known = waiting.known.get(&target.id);
+            if known.is_some_and(|(_, health)| *health != Health::Current) {
+                live.await_status(&target.id, true);
+            }
+        }
         let stale = targets.iter().filter_map(|target| {
             let kind = target.kind.as_ref()?;
             let known = waiting.known.get(&target.id);
@@ -256,6 +284,30 @@ impl Step<'_> {
             waiting.known.insert(id, known);
         }
         Ok(invalid)
+    }
+
+    /// How long the status may still say that this is being applied, while objects get healthy: as a rule they are in a moment,
+    /// and the status is written once.
+    pub(crate) fn almost_healthy(
+        &self,
+        memory: &Memory,
+        old: &KustomizationStatus,
+        new: &KustomizationStatus,
+        standing: &Standing,
+    ) -> Option<Duration> {
+        let is_applying = |status: &KustomizationStatus| {
+            conditions::find(&status.conditions, "Ready").is_some_and(|ready| ready.status == "Unknown")
+        };
+        let is_said = is_applying(old)
+            && old.observed_generation == new.observed_generation
+            && old.last_attempted_revision == new.last_attempted_revision
+            && old.last_handled_reconcile_at == new.last_handled_reconcile_at;
+        if !is_said || !is_applying(new) || !matches!(standing, Standing::Waiting { .. }) {
+            return None;
+        }
+        let waited = memory.waiting.as_ref()?.since?.elapsed();
+        let left = IN_A_MOMENT.checked_sub(waited)? + GO_ON;
+        Some(standing.next().map_or(left, |next| left.min(next)))
     }
 
     fn judge(&self, waiting: &mut Waiting, targets: &[Target]) -> Standing {
