@@ -51,6 +51,21 @@ impl Supervisor {
         self.tasks.spawn(async move { (name, task.await) });
     }
 
+    /// Starts a part that has nothing to finish: it is dropped as soon as the process is asked to stop.
+    pub fn spawn_until_stopped(
+        &mut self,
+        name: &'static str,
+        task: impl Future<Output = anyhow::Result<()>> + Send + 'static,
+    ) {
+        let stopping = self.stopping();
+        self.spawn(name, async move {
+            tokio::select! {
+                () = stopping.wait() => Ok(()),
+                ended = task => ended,
+            }
+        });
+    }
+
     /// Waits for SIGTERM or SIGINT, or for the first part to end. Then stops the others.
     pub async fn run(mut self) -> anyhow::Result<()> {
         let mut terminate = tokio::signal::unix::signal(SignalKind::terminate())?;

@@ -161,13 +161,9 @@ async fn work(
 
 // A part that only reads: it ends as soon as the process is asked to stop.
 fn reads(supervisor: &mut Supervisor, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-    let stopping = supervisor.stopping();
-    supervisor.spawn(name, async move {
-        tokio::select! {
-            () = stopping.wait() => {}
-            () = task => anyhow::bail!("it ended by itself"),
-        }
-        Ok(())
+    supervisor.spawn_until_stopped(name, async move {
+        task.await;
+        anyhow::bail!("it ended by itself")
     });
 }
 

@@ -101,15 +101,15 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let keystore = Keystore::new(client.clone(), &own, Arc::clone(&config));
     let start = keystore.start(Timestamp::now()).await?;
     keyring.send_replace(Arc::new(start));
-    parts.spawn(
+    parts.spawn_until_stopped(
         "the counting of sealing keys",
         count(keys.clone(), metrics.clone()),
     );
-    parts.spawn(
+    parts.spawn_until_stopped(
         "the watch of sealing keys",
         keystore.clone().watch(keyring.clone()),
     );
-    parts.spawn("the renewal of sealing keys", keystore.renew_in_time(keyring));
+    parts.spawn_until_stopped("the renewal of sealing keys", keystore.renew_in_time(keyring));
 
     let (recorder, sending) = Recorder::new(client.clone(), COMPONENT);
     parts.spawn("the sending of Events", async {
@@ -170,7 +170,10 @@ async fn work(
         tokio::try_join!(reconciling, publish(client, &namespace, &name, keyring)).map(drop)
     };
     let Some(mut leadership) = leadership else {
-        return working.await;
+        return tokio::select! {
+            ended = working => ended,
+            () = stopping.wait() => Ok(()),
+        };
     };
     tokio::select! {
         ended = working => return ended,

@@ -268,7 +268,12 @@ impl Unsealer {
     pub fn stop(mut self) {
         self.signal(nix::sys::signal::Signal::SIGTERM);
         let status = self.child.wait().unwrap();
-        assert!(status.success(), "{status}: {}", self.log());
+        let log = self.log();
+        assert!(status.success(), "{status}: {log}");
+        assert!(
+            !log.contains("did not stop"),
+            "a part of it does not listen: {log}"
+        );
     }
 
     /// Names of the active key Secrets.
