@@ -26,10 +26,13 @@ pub const NAMESPACE: &str = "flux-system";
 /// Name of both.
 pub const NAME: &str = "estate";
 
-/// Builds `binaries` of `package`, unless `cargo xtask test` has, and says where the first of them is.
-pub fn program(package: &str, binaries: &[&str]) -> anyhow::Result<PathBuf> {
-    let first = binaries.first().context("no binary was named")?;
-    let built = target_dir().join("debug").join(first);
+/// The packages of the controllers. They are always built together: alone, one of them would have its dependencies compiled
+/// once more, with fewer features.
+pub const PACKAGES: [&str; 3] = ["plumbline-sync", "plumbline-reloader", "plumbline-sealed-secrets"];
+
+/// Where a program of the controllers is; builds all of them, unless `cargo xtask test` has.
+pub fn program(name: &str) -> anyhow::Result<PathBuf> {
+    let built = target_dir().join("debug").join(name);
     if std::env::var_os(BUILT_VARIABLE).is_some() {
         ensure!(built.is_file(), "{} is not there", built.display());
         return Ok(built);
@@ -38,12 +41,10 @@ pub fn program(package: &str, binaries: &[&str]) -> anyhow::Result<PathBuf> {
     command
         .current_dir(workspace_dir())
         .env("CARGO_TARGET_DIR", target_dir())
-        .args(["build", "--quiet", "--package", package]);
-    for binary in binaries {
-        command.args(["--bin", binary]);
-    }
+        .args(["build", "--quiet", "--bins"])
+        .args(PACKAGES.map(|package| format!("--package={package}")));
     let status = Leash::new()?.run(&mut command)?;
-    ensure!(status.success(), "{package} does not build: see above");
+    ensure!(status.success(), "the controllers do not build: see above");
     Ok(built)
 }
 
@@ -59,7 +60,7 @@ pub struct Estate {
 impl Estate {
     /// Starts everything; nothing has been committed yet.
     pub fn start() -> anyhow::Result<Self> {
-        let syncer = program("plumbline-sync", &["plumbline-sync"])?;
+        let syncer = program("plumbline-sync")?;
         let plane = ControlPlane::start_temporary()?;
         let work = plane.dir().join(ControlPlane::WORK);
         fs::create_dir_all(&work).with_context(|| format!("cannot create {}", work.display()))?;
@@ -79,7 +80,7 @@ impl Estate {
 
     /// Starts `plumbline-reloader` for every namespace.
     pub fn start_reloader(&self) -> anyhow::Result<()> {
-        let reloader = program("plumbline-reloader", &["plumbline-reloader"])?;
+        let reloader = program("plumbline-reloader")?;
         let mut command = Command::new(reloader);
         command
             .env_clear()

@@ -20,7 +20,7 @@ pub struct Unsealer {
 impl Unsealer {
     /// Starts it for every namespace; returns once it gives its certificate away.
     pub async fn start(estate: &Estate) -> anyhow::Result<Self> {
-        let unsealer = program("plumbline-sealed-secrets", &["plumbline-unsealer", "kubeseal"])?;
+        let unsealer = program("plumbline-unsealer")?;
         estate.install_crds(Command::new(&unsealer).arg("crd"))?;
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let listen = format!("127.0.0.1:{port}");

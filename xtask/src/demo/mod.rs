@@ -34,7 +34,7 @@ pub(crate) fn run(sh: &Shell, args: &Args) -> anyhow::Result<()> {
     }
     let mut timeline = Timeline::start();
     timeline.note("building the controllers and kubeseal");
-    let packages = ["sync", "reloader", "sealed-secrets"].map(|name| format!("--package=plumbline-{name}"));
+    let packages = plumbline_together::PACKAGES.map(|package| format!("--package={package}"));
     let build = cmd!(sh, "cargo build {packages...} --bins");
     let status = Leash::new()?.run(&mut build.quiet().into())?;
     if !status.success() {
