@@ -1,5 +1,7 @@
 //! What waits for what: health of objects, and order between Kustomizations.
 
+use std::time::{Duration, Instant};
+
 use anyhow::Context as _;
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::{
@@ -96,6 +98,51 @@ async fn ready_means_healthy_and_only_then_the_next_one_begins() -> anyhow::Resu
         })
         .await?;
     node.stop(&bench.world).await
+}
+
+#[tokio::test]
+async fn what_an_apply_shows_is_not_read_and_health_within_a_moment_costs_no_status() -> anyhow::Result<()> {
+    let bench = Bench::new().await?;
+    let ns = bench.namespace();
+    let mut web = deployment(ns, "web", "v1");
+    web["spec"]["replicas"] = json!(0);
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": { "name": "web", "namespace": ns },
+        "spec": { "selector": { "app": "web" }, "ports": [{ "port": 80 }] },
+    });
+    bench
+        .repository
+        .write("deploy/web.yaml", format!("{web}\n---\n{service}"))?;
+    let revision = bench.commit()?;
+    bench.source(json!({})).await?;
+    let log = bench.world.audit_log().since_now()?;
+    let _syncer = bench.start(&[])?;
+    let began = Instant::now();
+    bench
+        .kustomization(APP, json!({ "wait": true, "timeout": "10m" }))
+        .await?;
+    let object = bench.applied(&revision).await?;
+    let took = began.elapsed();
+    assert!(is(&object, "Healthy", "True", "Succeeded"));
+    let asked = bench.requests(&log)?.by_verb_and_resource();
+    let count = |verb: &str, resource: &str| {
+        let key = (verb.to_owned(), resource.to_owned());
+        asked.get(&key).copied().unwrap_or_default()
+    };
+    assert_eq!(count("patch", "services"), 1);
+    assert_eq!(count("get", "services"), 0, "the apply has shown it: {asked:?}");
+    assert!(
+        count("get", "deployments") > 0,
+        "its controller has written since"
+    );
+    // The inventory before the first write, and the end. Only what takes longer is told of in between.
+    let statuses = count("patch", "kustomizations/status");
+    assert!(
+        statuses == 2 || took > Duration::from_secs(3),
+        "{statuses} in {took:?}"
+    );
+    Ok(())
 }
 
 #[tokio::test]
