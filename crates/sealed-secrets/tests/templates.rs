@@ -6,13 +6,11 @@
 )]
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
-use std::path::Path;
-use std::process::{Command, Stdio};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use plumbline_sealed_secrets::template::render;
+use plumbline_testkit::go_run;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
@@ -42,11 +40,6 @@ fn context() -> BTreeMap<String, Vec<u8>> {
 
 /// What the original makes of every template.
 fn reference(templates: &[&str]) -> Vec<Value> {
-    let module = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .ancestors()
-        .nth(2)
-        .unwrap()
-        .join("tests/sprig");
     let context: BTreeMap<String, String> = context()
         .into_iter()
         .map(|(key, value)| (key, STANDARD.encode(value)))
@@ -58,25 +51,8 @@ fn reference(templates: &[&str]) -> Vec<Value> {
         json!({"template": template, "context": context})
     };
     let requests: Vec<Value> = templates.iter().map(request).collect();
-    let mut child = Command::new("go")
-        .current_dir(module)
-        .env("GOWORK", "off")
-        .env("CGO_ENABLED", "0")
-        .env("TZ", "UTC")
-        .args(["run", "."])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("`go` runs the real sprig that ours is compared with: install Go 1.26");
-    child
-        .stdin
-        .take()
-        .unwrap()
-        .write_all(json!(requests).to_string().as_bytes())
-        .unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "`go run .` in tests/sprig failed");
-    serde_json::from_slice(&output.stdout).unwrap()
+    let answers = go_run("sprig", &[], json!(requests).to_string().as_bytes()).unwrap();
+    serde_json::from_slice(&answers).unwrap()
 }
 
 #[test]

@@ -5,15 +5,11 @@
     reason = "a test's helpers fail the test"
 )]
 
-use std::{
-    collections::BTreeMap,
-    io::Write as _,
-    path::Path,
-    process::{Command, Stdio},
-};
+use std::collections::BTreeMap;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use plumbline_sync::manifest::envsubst::{SubstituteError, substitute};
+use plumbline_testkit::go_run;
 use serde_json::{Value, json};
 
 fn variables() -> BTreeMap<&'static str, &'static str> {
@@ -30,30 +26,12 @@ fn variables() -> BTreeMap<&'static str, &'static str> {
 
 /// What the original makes of every text.
 fn reference(texts: &[String]) -> Vec<Value> {
-    let module = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .ancestors()
-        .nth(2)
-        .unwrap()
-        .join("tests/envsubst");
     let requests: Vec<Value> = texts
         .iter()
         .map(|text| json!({"text": text, "variables": variables()}))
         .collect();
-    let mut child = Command::new("go")
-        .current_dir(module)
-        .env("GOWORK", "off")
-        .env("CGO_ENABLED", "0")
-        .args(["run", "."])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("`go` runs the envsubst that ours is compared with: install Go 1.26");
-    let mut input = child.stdin.take().unwrap();
-    input.write_all(json!(requests).to_string().as_bytes()).unwrap();
-    drop(input);
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "`go run .` in tests/envsubst failed");
-    serde_json::from_slice(&output.stdout).unwrap()
+    let answers = go_run("envsubst", &[], json!(requests).to_string().as_bytes()).unwrap();
+    serde_json::from_slice(&answers).unwrap()
 }
 
 /// What comes after the name of a variable.

@@ -14,6 +14,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     leash::Leash,
     paths,
+    pipe::piped,
     progress::{Ticker, say},
 };
 
@@ -134,6 +135,27 @@ fn stamp(inputs: &[Vec<u8>], flags: &str) -> String {
     }
     hash.update(flags);
     STANDARD.encode(hash.finalize())
+}
+
+/// What `go run` of the Go module `tests/NAME` answers to `input`: a library in Go that ours is compared with.
+///
+/// # Errors
+/// When there is no Go, or the program fails.
+pub fn go_run(name: &str, arguments: &[&str], input: &[u8]) -> anyhow::Result<Vec<u8>> {
+    let mut command = Command::new(find_go()?);
+    command
+        .current_dir(Module::directory(name))
+        .env("GOWORK", "off")
+        .env("CGO_ENABLED", "0")
+        .env("TZ", "UTC")
+        .args(["run", "."])
+        .args(arguments);
+    let output = piped(&mut command, input)?;
+    if !output.status.success() {
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        bail!("`go run .` in tests/{name} failed: {complaint}");
+    }
+    Ok(output.stdout)
 }
 
 /// `go` from the path, else from where its own installer puts it.

@@ -31,6 +31,7 @@ mod kwok;
 mod leash;
 mod node;
 mod paths;
+mod pipe;
 mod pki;
 mod progress;
 mod wait;
@@ -42,12 +43,13 @@ pub use crate::{
     binaries::{Binaries, Tool, module as cluster_module, node_program},
     control_plane::ControlPlane,
     directory::down,
-    go::find_go,
+    go::{find_go, go_run},
     image::{Image, Sizes},
     kwok::FakeNode,
     leash::Leash,
     node::{Node, impossible as node_impossible, obstacle as node_obstacle},
     paths::{target as target_dir, workspace as workspace_dir},
+    pipe::{answer, piped},
     wait::wait_for,
     world::{BUILT_VARIABLE, CLUSTER_VARIABLE, World, client, kubectl},
 };

@@ -1,9 +1,8 @@
 //! A test's own corner of a shared control plane.
 
 use std::{
-    io::Write as _,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
     sync::OnceLock,
     time::Duration,
 };
@@ -17,7 +16,7 @@ use kube::{
 };
 use tempfile::TempDir;
 
-use crate::{audit::AuditLog, control_plane::ControlPlane, wait::wait_for};
+use crate::{audit::AuditLog, control_plane::ControlPlane, pipe::answer, wait::wait_for};
 
 /// Names the directory of a running control plane to use instead of starting one.
 pub const CLUSTER_VARIABLE: &str = "PLUMBLINE_TEST_CLUSTER";
@@ -141,36 +140,12 @@ impl World {
 /// Runs the kubectl of the cluster in `cluster`, with `input` as its standard input. An empty `namespace` leaves
 /// the choice to `arguments` and to the objects themselves.
 pub fn kubectl(cluster: &Path, namespace: &str, arguments: &[&str], input: &str) -> anyhow::Result<String> {
-    let mut child = Command::new(cluster.join("bin").join("kubectl"))
-        .arg("--kubeconfig")
-        .arg(cluster.join("admin.conf"))
-        .args(
-            ["--namespace", namespace]
-                .iter()
-                .filter(|_| !namespace.is_empty()),
-        )
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .context("cannot start kubectl")?;
-    let stdin = child.stdin.take().context("kubectl has no standard input")?;
-    let text = input.to_owned();
-    let writer = std::thread::spawn(move || {
-        let mut stdin = stdin;
-        // kubectl may end without reading it all; what it says then is the better error.
-        drop(stdin.write_all(text.as_bytes()));
-    });
-    let output = child.wait_with_output().context("lost sight of kubectl")?;
-    writer
-        .join()
-        .map_err(|_| anyhow!("writing to kubectl panicked"))?;
-    if !output.status.success() {
-        let complaint = String::from_utf8_lossy(&output.stderr);
-        bail!("kubectl {} failed: {}", arguments.join(" "), complaint.trim());
+    let mut command = Command::new(cluster.join("bin").join("kubectl"));
+    command.arg("--kubeconfig").arg(cluster.join("admin.conf"));
+    if !namespace.is_empty() {
+        command.args(["--namespace", namespace]);
     }
-    String::from_utf8(output.stdout).context("kubectl wrote something that is not text")
+    answer(command.args(arguments), input.as_bytes())
 }
 
 /// A client for `kubeconfig` that calls itself `user_agent`.

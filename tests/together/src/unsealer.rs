@@ -1,12 +1,10 @@
 //! The unsealer beside the others, and the `kubeseal` that seals for it.
 
-use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use anyhow::{Context as _, ensure};
-use plumbline_testkit::wait_for;
+use plumbline_testkit::{answer, wait_for};
 
 use crate::{Estate, PATIENCE, program};
 
@@ -50,25 +48,12 @@ impl Unsealer {
 
     /// What `kubeseal` makes of `input` with `arguments` and the certificate of the unsealer.
     pub fn kubeseal(&self, arguments: &[&str], input: &str) -> anyhow::Result<String> {
-        let mut child = Command::new(&self.kubeseal)
+        let mut command = Command::new(&self.kubeseal);
+        command
             .env_clear()
             .args(arguments)
-            .args(["--cert", &self.certificate])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .context("cannot start kubeseal")?;
-        let mut stdin = child.stdin.take().context("no standard input")?;
-        stdin.write_all(input.as_bytes())?;
-        drop(stdin);
-        let output = child.wait_with_output()?;
-        ensure!(
-            output.status.success(),
-            "kubeseal {arguments:?}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        Ok(String::from_utf8(output.stdout)?)
+            .args(["--cert", &self.certificate]);
+        answer(&mut command, input.as_bytes())
     }
 
     /// `kubectl create secret generic NAME --from-literal=… --dry-run=client -o yaml | kubeseal -o yaml`

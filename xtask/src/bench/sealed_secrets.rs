@@ -3,11 +3,11 @@
 use std::{
     collections::HashMap,
     fs,
-    process::{Command, Stdio},
+    process::Command,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use futures::{StreamExt as _, TryStreamExt as _, pin_mut, stream};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
@@ -16,7 +16,7 @@ use kube::{
     core::PartialObjectMeta,
     runtime::watcher::{self, Event},
 };
-use plumbline_testkit::{AuditLog, ControlPlane};
+use plumbline_testkit::{AuditLog, ControlPlane, answer};
 use serde_json::{Value, json};
 
 use super::{
@@ -324,22 +324,8 @@ fn seal(plane: &ControlPlane, pem: &str, prefix: &str, count: usize) -> anyhow::
 }
 
 fn kubeseal(arguments: &[&str], input: &str) -> anyhow::Result<String> {
-    use std::io::Write as _;
-    let mut child = Command::new(unsealer::program("kubeseal"))
-        .env_clear()
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("cannot run kubeseal")?;
-    let mut stdin = child.stdin.take().context("kubeseal has no standard input")?;
-    let text = input.to_owned();
-    let writer = std::thread::spawn(move || stdin.write_all(text.as_bytes()));
-    let output = child.wait_with_output()?;
-    // A kubeseal that needs no input does not read it.
-    drop(writer.join());
-    ensure!(output.status.success(), "kubeseal {} failed", arguments.join(" "));
-    Ok(String::from_utf8(output.stdout)?)
+    let mut command = Command::new(unsealer::program("kubeseal"));
+    answer(command.env_clear().args(arguments), input.as_bytes())
 }
 
 async fn create(api: &Api<DynamicObject>, objects: Vec<DynamicObject>) -> anyhow::Result<()> {

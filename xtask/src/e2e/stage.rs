@@ -1,9 +1,8 @@
 //! The node with Git server and charts, and how one acts on them: as people do, with git, kubectl, helm and kubeseal.
 
 use std::{
-    io::Write as _,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
     time::Duration,
 };
 
@@ -17,7 +16,7 @@ use kube::{
     api::{DynamicObject, ListParams, LogParams, Patch, PatchParams},
     core::{ApiResource, GroupVersionKind},
 };
-use plumbline_testkit::{Node, Tool, git::Repository, target_dir, wait_for};
+use plumbline_testkit::{Node, Tool, answer, git::Repository, target_dir, wait_for};
 use serde_json::json;
 use xshell::Shell;
 
@@ -150,24 +149,11 @@ impl Stage {
             ],
             "",
         )?;
-        let mut child = Command::new(&self.kubeseal)
+        let mut kubeseal = Command::new(&self.kubeseal);
+        kubeseal
             .args(["-o", "yaml"])
-            .env("KUBECONFIG", self.node.plane().kubeconfig())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .context("cannot start kubeseal")?;
-        let mut stdin = child.stdin.take().context("no standard input")?;
-        stdin.write_all(secret.as_bytes())?;
-        drop(stdin);
-        let output = child.wait_with_output()?;
-        ensure!(
-            output.status.success(),
-            "kubeseal failed: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        Ok(String::from_utf8(output.stdout)?)
+            .env("KUBECONFIG", self.node.plane().kubeconfig());
+        answer(&mut kubeseal, secret.as_bytes())
     }
 
     /// Commits the work tree and pushes it to the Git server; has the syncer look, as a webhook would.

@@ -1,9 +1,6 @@
 //! `keys restore` without a cluster, and the format of backups against the original `age`.
 
-use std::io::Write as _;
-use std::path::Path;
-use std::process::{Command, Stdio};
-
+use plumbline_testkit::go_run;
 use serde_json::json;
 
 use crate::support::{ours, run, workspace};
@@ -15,25 +12,7 @@ pub const RECIPIENT: &str = "age1zvkyg2lqzraa2lnjvqej32nkuu0ues2s82hzrye869xeexv
 
 /// Runs the original age.
 pub fn age(arguments: &[&str], input: &[u8]) -> Vec<u8> {
-    let module = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .ancestors()
-        .nth(2)
-        .unwrap()
-        .join("tests/age");
-    let mut child = Command::new("go")
-        .current_dir(module)
-        .env("GOWORK", "off")
-        .env("CGO_ENABLED", "0")
-        .args(["run", "."])
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("`go` runs the original age that ours is compared with: install Go 1.26");
-    child.stdin.take().unwrap().write_all(input).unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "`go run .` in tests/age failed");
-    output.stdout
+    go_run("age", arguments, input).unwrap()
 }
 
 #[test]

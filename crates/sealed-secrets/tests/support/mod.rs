@@ -7,11 +7,11 @@
 )]
 #![allow(unreachable_pub, reason = "a module of several test binaries")]
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 use std::sync::LazyLock;
 
+use plumbline_testkit::piped;
 use serde_json::Value;
 
 /// The original kubeseal, built from its Go module; Go's cache makes every time but the first quick.
@@ -110,26 +110,18 @@ pub fn run_with(
     input: &str,
     env: &[(&str, &str)],
 ) -> Said {
-    let mut child = Command::new(program)
+    let mut command = Command::new(program);
+    command
         .current_dir(directory)
         .env_clear()
         .env("HOME", directory)
         .envs(env.iter().copied())
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    // A program that fails early does not read; that is not this test's business.
-    drop(stdin.write_all(input.as_bytes()));
-    drop(stdin);
+        .args(arguments);
     let Output {
         status,
         stdout,
         stderr,
-    } = child.wait_with_output().unwrap();
+    } = piped(&mut command, input.as_bytes()).unwrap();
     Said {
         code: status.code().unwrap(),
         stdout: String::from_utf8(stdout).unwrap(),

@@ -5,10 +5,12 @@ use std::{
     io::Write as _,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
 };
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
+
+use crate::pipe::answer;
 
 /// A repository to commit to. Servers serve its bare half.
 #[derive(Debug, Clone)]
@@ -210,24 +212,6 @@ pub(super) fn clean_git() -> Command {
 }
 
 fn run(command: &mut Command, input: Option<&[u8]>) -> anyhow::Result<String> {
-    let mut child = command
-        .stdin(if input.is_some() {
-            Stdio::piped()
-        } else {
-            Stdio::null()
-        })
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .context("cannot start git: install it")?;
-    if let (Some(input), Some(mut stdin)) = (input, child.stdin.take()) {
-        stdin.write_all(input).context("git does not read its input")?;
-    }
-    let output = child.wait_with_output().context("lost sight of git")?;
-    ensure!(
-        output.status.success(),
-        "git failed: {command:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
+    let said = answer(command, input.unwrap_or_default())?;
+    Ok(said.trim_end().to_owned())
 }
