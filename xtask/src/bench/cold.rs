@@ -8,9 +8,9 @@ use kube::Client;
 use super::{
     Scale, bare,
     figures::{Figures, Goal, number, percentile},
+    process::Process,
     requests::Asked,
     stage::{self, Stage},
-    syncer::Syncer,
 };
 
 /// Patches with which the API server, etcd and the bare client warm up.
@@ -22,7 +22,7 @@ const CONSTANT: f64 = 30.0;
 pub(crate) async fn small(
     stage: &Stage,
     client: &Client,
-    syncer: &Syncer,
+    syncer: &Process,
     scale: &Scale,
     figures: &mut Figures,
 ) -> anyhow::Result<()> {
@@ -65,7 +65,7 @@ pub(crate) async fn small(
 pub(crate) async fn large(
     stage: &Stage,
     client: &Client,
-    syncer: &Syncer,
+    syncer: &Process,
     scale: &Scale,
     figures: &mut Figures,
 ) -> anyhow::Result<()> {

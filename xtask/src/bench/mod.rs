@@ -5,6 +5,7 @@ mod bare;
 mod cold;
 mod estate;
 mod figures;
+mod process;
 mod reloader;
 mod requests;
 mod sealed_secrets;
@@ -20,7 +21,7 @@ use anyhow::{Context as _, bail};
 use plumbline_testkit::target_dir;
 use xshell::Shell;
 
-use self::{figures::Figures, stage::Stage, syncer::Syncer};
+use self::{figures::Figures, stage::Stage};
 use crate::image;
 
 /// What to measure.
@@ -168,22 +169,22 @@ async fn sync(scale: Scale) -> anyhow::Result<Figures> {
     let client = plumbline_testkit::client(&stage.plane.kubeconfig(), "plumbline-bench").await?;
     stage.follow_repository(&client).await?;
 
-    let syncer = Syncer::start(&stage.plane)?;
+    let syncer = syncer::start(&stage.plane)?;
     let measured = async {
-        syncer.idle(&mut figures).await?;
+        syncer::idle(&syncer, &mut figures).await?;
         cold::small(&stage, &client, &syncer, &scale, &mut figures).await
     };
     measured.await.with_context(|| syncer.last_words())?;
     drop(syncer);
 
     // A new process, so that its peak of memory is its own.
-    let syncer = Syncer::start(&stage.plane)?;
+    let syncer = syncer::start(&stage.plane)?;
     let measured = async {
         cold::large(&stage, &client, &syncer, &scale, &mut figures).await?;
         steady::quiet(&stage, &scale, &mut figures).await?;
         steady::pushes(&stage, &client, &scale, &mut figures).await?;
         steady::drift(&client, &scale, &mut figures).await?;
-        syncer.peak_after_everything(&scale, &mut figures)
+        syncer::peak_after_everything(&syncer, &scale, &mut figures)
     };
     measured.await.with_context(|| syncer.last_words())?;
     Ok(figures)

@@ -21,7 +21,8 @@ use serde_json::{Value, json};
 
 use super::{
     figures::{Figures, Goal, number, percentile},
-    unsealer::{self, USER_AGENT, Unsealer},
+    process,
+    unsealer::{USER_AGENT, Unsealer},
 };
 
 /// Where the SealedSecrets are.
@@ -67,7 +68,10 @@ pub(crate) async fn measure(quick: bool) -> anyhow::Result<Figures> {
     let plane = ControlPlane::start_temporary()?;
     let kubectl =
         |arguments: &[&str], input: &str| plumbline_testkit::kubectl(plane.dir(), "", arguments, input);
-    kubectl(&["apply", "--server-side", "-f", "-"], &unsealer::crd()?)?;
+    kubectl(
+        &["apply", "--server-side", "-f", "-"],
+        &process::crds("plumbline-unsealer", &[])?,
+    )?;
     let established = "--for=condition=Established";
     kubectl(&["wait", established, "crd", "--all", "--timeout=30s"], "")?;
     kubectl(&["create", "namespace", NAMESPACE], "")?;
@@ -97,7 +101,7 @@ async fn first_start(
     let ready = unsealer.ready().await?.as_secs_f64();
     let note = "with the making of a key of 4096 bits";
     figures.add("first start until ready", ready, "s", None, note);
-    figures.add("peak memory, idle", unsealer.peak()?, "MiB", None, "");
+    figures.add("peak memory, idle", unsealer.process.peak()?, "MiB", None, "");
     let pem = kubeseal(&["--fetch-cert", "--cert", &unsealer.certificate_url()], "")?;
 
     let objects = seal(plane, &pem, "single", scale.single + UNMEASURED)?;
@@ -156,7 +160,7 @@ async fn cold(
     let unsealer = Unsealer::start(plane)?;
     let last = until_synced(&api, all).await?;
     let what = format!("cold, {} objects of {ITEMS} items", scale.cold);
-    let took = (last - unsealer.begin()).as_secs_f64();
+    let took = (last - unsealer.process.begin()).as_secs_f64();
     figures.add(
         format!("{what}: start until the last status"),
         took,
@@ -183,12 +187,12 @@ async fn cold(
         Some(Goal::Exactly(number(scale.cold * ITEMS))),
         "",
     );
-    let cpu = unsealer.cpu()?;
+    let cpu = unsealer.process.cpu()?;
     let note = format!("{:.1} ms an object", cpu * 1000.0 / number(scale.cold));
     figures.add(format!("{what}: CPU"), cpu, "s", None, note);
     figures.add(
         format!("{what}: peak memory"),
-        unsealer.peak()?,
+        unsealer.process.peak()?,
         "MiB",
         Some(Goal::Below(40.0)),
         "",
@@ -258,9 +262,15 @@ async fn foreign(
     let note = format!(
         "ready after {:.2} s, {:.2} s CPU",
         ready.as_secs_f64(),
-        unsealer.cpu()?
+        unsealer.process.cpu()?
     );
-    figures.add(what, unsealer.peak()?, "MiB", Some(Goal::Below(40.0)), note);
+    figures.add(
+        what,
+        unsealer.process.peak()?,
+        "MiB",
+        Some(Goal::Below(40.0)),
+        note,
+    );
     Ok(())
 }
 
@@ -324,7 +334,7 @@ fn seal(plane: &ControlPlane, pem: &str, prefix: &str, count: usize) -> anyhow::
 }
 
 fn kubeseal(arguments: &[&str], input: &str) -> anyhow::Result<String> {
-    let mut command = Command::new(unsealer::program("kubeseal"));
+    let mut command = Command::new(process::program("kubeseal"));
     answer(command.env_clear().args(arguments), input.as_bytes())
 }
 

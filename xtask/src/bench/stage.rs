@@ -12,7 +12,7 @@ use kube::{
 use plumbline_testkit::{ControlPlane, git::Repository};
 use serde_json::{Value, json};
 
-use super::{Scale, syncer};
+use super::{Scale, process::crds};
 
 /// Namespace of the GitRepository and the Kustomizations.
 pub(crate) const NAMESPACE: &str = "flux-system";
@@ -49,7 +49,10 @@ impl Stage {
         fs::create_dir_all(&work).with_context(|| format!("cannot create {}", work.display()))?;
         let kubectl =
             |arguments: &[&str], input: &str| plumbline_testkit::kubectl(plane.dir(), "", arguments, input);
-        kubectl(&["apply", "--server-side", "-f", "-"], &syncer::crds()?)?;
+        kubectl(
+            &["apply", "--server-side", "-f", "-"],
+            &crds("plumbline-sync", &["--allow-file-urls"])?,
+        )?;
         kubectl(
             &[
                 "wait",

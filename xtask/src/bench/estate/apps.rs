@@ -8,14 +8,14 @@ use serde_json::json;
 use super::fleet::Fleet;
 use crate::bench::{
     figures::{Figures, Goal, number},
+    process::Process,
     requests::Asked,
     stage,
-    syncer::Syncer,
 };
 
 pub(crate) async fn measure(
     fleet: &Fleet<'_>,
-    syncer: &Syncer,
+    syncer: &Process,
     quick: bool,
     figures: &mut Figures,
 ) -> anyhow::Result<()> {

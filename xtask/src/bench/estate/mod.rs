@@ -10,7 +10,7 @@ mod unhealthy;
 use anyhow::Context as _;
 
 use self::fleet::Fleet;
-use super::{figures::Figures, stage::Stage, syncer::Syncer};
+use super::{figures::Figures, stage::Stage, syncer};
 
 /// Which of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -49,7 +49,7 @@ pub(crate) async fn measure(only: Option<Part>, quick: bool) -> anyhow::Result<F
         println!("{}: starting a control plane", part.name());
         let stage = Stage::start()?;
         let client = plumbline_testkit::client(&stage.plane.kubeconfig(), "plumbline-bench").await?;
-        let mut syncer = Syncer::start(&stage.plane)?;
+        let mut syncer = syncer::start(&stage.plane)?;
         let fleet = Fleet::new(&stage, &client);
         let measured = async {
             match part {

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use super::fleet::Fleet;
 use crate::bench::{
     figures::{Figures, Goal, number},
+    process::Process,
     requests::Asked,
     stage::{self},
-    syncer::Syncer,
 };
 
 /// After which the syncer has said all it has to say about what was before.
@@ -15,7 +15,7 @@ const SETTLED: Duration = Duration::from_secs(10);
 
 pub(crate) async fn measure(
     fleet: &Fleet<'_>,
-    syncer: &Syncer,
+    syncer: &Process,
     quick: bool,
     figures: &mut Figures,
 ) -> anyhow::Result<()> {

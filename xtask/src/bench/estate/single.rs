@@ -8,9 +8,9 @@ use kube::api::DeleteParams;
 use super::fleet::Fleet;
 use crate::bench::{
     figures::{Figures, Goal, number},
+    process::Process,
     requests::Asked,
-    stage,
-    syncer::Syncer,
+    stage, syncer,
 };
 
 const NAME: &str = "single";
@@ -19,7 +19,7 @@ const CONSTANT: f64 = 60.0;
 
 pub(crate) async fn measure(
     fleet: &Fleet<'_>,
-    syncer: &mut Syncer,
+    syncer: &mut Process,
     quick: bool,
     figures: &mut Figures,
 ) -> anyhow::Result<()> {
@@ -79,7 +79,8 @@ pub(crate) async fn measure(
     );
 
     let log = fleet.stage.plane.audit_log().since_now()?;
-    syncer.restart(&fleet.stage.plane)?;
+    syncer.end();
+    *syncer = syncer::start(&fleet.stage.plane)?;
     let changed = stage::config_map_with(NAME, 1, "changed");
     let path = stage::path(NAME, 1);
     fleet.stage.repository.write(&path, changed.to_string())?;

@@ -6,8 +6,7 @@ use anyhow::Context as _;
 use serde_json::json;
 
 use super::{
-    Scale,
-    process::Reloader,
+    Scale, process,
     stage::{NAMESPACE, Stage},
 };
 use crate::bench::figures::{Figures, Goal, number, percentile};
@@ -21,7 +20,7 @@ pub(super) async fn one_to_one(scale: &Scale, figures: &mut Figures) -> anyhow::
     stage.map(NAMESPACE, "own", "0").await?;
     let uses = [json!({"configMapRef": {"name": "own"}})];
     stage.deployment(NAMESPACE, "single", &uses).await?;
-    let reloader = Reloader::start(&stage.plane, &["--debounce=0s"])?;
+    let reloader = process::start(&stage.plane, &["--debounce=0s"])?;
     let measured = async {
         stage.adopted(1).await?;
         stage.settled().await?;
@@ -66,7 +65,7 @@ pub(super) async fn twenty_of_four(figures: &mut Figures) -> anyhow::Result<()> 
     }
     let uses = names.map(|name| json!({"configMapRef": {"name": name}}));
     stage.deployment(NAMESPACE, "single", &uses).await?;
-    let reloader = Reloader::start(&stage.plane, &[])?;
+    let reloader = process::start(&stage.plane, &[])?;
     let measured = async {
         stage.adopted(1).await?;
         stage.settled().await?;

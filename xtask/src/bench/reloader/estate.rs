@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{
     Scale,
-    process::{Reloader, USER_AGENT},
+    process::{self, USER_AGENT},
     stage::{Stage, many},
 };
 use crate::bench::figures::{Figures, Goal, number};
@@ -30,7 +30,7 @@ pub(super) async fn measure(scale: &Scale, figures: &mut Figures) -> anyhow::Res
     println!("  there are {size}, made within {} s", begin.elapsed().as_secs());
 
     let begin = Instant::now();
-    let reloader = Reloader::start(&stage.plane, &[])?;
+    let reloader = process::start(&stage.plane, &[])?;
     let measured = async {
         stage.adopted(scale.deployments).await?;
         let took = begin.elapsed().as_secs();
@@ -60,7 +60,7 @@ pub(super) async fn measure(scale: &Scale, figures: &mut Figures) -> anyhow::Res
     drop(reloader);
 
     let log = stage.plane.audit_log().since_now()?;
-    let reloader = Reloader::start(&stage.plane, &[])?;
+    let reloader = process::start(&stage.plane, &[])?;
     let measured = async {
         tokio::time::sleep(Duration::from_secs(scale.quiet)).await;
         let asked = log

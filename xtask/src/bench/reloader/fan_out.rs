@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{
     Scale,
-    process::{Reloader, USER_AGENT},
+    process::{self, USER_AGENT},
     stage::{NAMESPACE, Stage, many},
 };
 use crate::bench::figures::{Figures, Goal, number, percentile};
@@ -48,7 +48,7 @@ async fn one_size(scale: &Scale, deployments: usize, figures: &mut Figures) -> a
         floors.push(floor.as_secs_f64());
         stage.settled().await?;
     }
-    let reloader = Reloader::start(&stage.plane, &["--debounce=0s"])?;
+    let reloader = process::start(&stage.plane, &["--debounce=0s"])?;
     let measured = async {
         stage.adopted(deployments).await?;
         stage.settled().await?;
