@@ -30,12 +30,49 @@ pub(crate) async fn apply(client: &Client, namespace: &str, count: usize) -> any
             object
         })
         .collect();
+    let path = format!("/api/v1/namespaces/{namespace}/configmaps");
+    let objects = bodies
+        .iter()
+        .enumerate()
+        .map(|(index, body)| (path.clone(), stage::name(index), body));
+    apply_all(client, objects).await
+}
+
+/// Applies objects, each by the path of its kind and its name, and says how long that took.
+pub(crate) async fn apply_all<'a>(
+    client: &Client,
+    objects: impl Iterator<Item = (String, String, &'a Value)>,
+) -> anyhow::Result<Duration> {
     let params = PatchParams::apply("plumbline-sync").force().validation_strict();
-    let request = Request::new(format!("/api/v1/namespaces/{namespace}/configmaps"));
     let begin = Instant::now();
-    stream::iter(bodies.iter().enumerate())
-        .map(async |(index, body)| {
-            let mut request = request.patch(&stage::name(index), &params, &Patch::Apply(body))?;
+    stream::iter(objects)
+        .map(async |(path, name, body)| {
+            let mut request = Request::new(path).patch(&name, &params, &Patch::Apply(body))?;
+            request.headers_mut().insert(http::header::ACCEPT, METADATA);
+            client.request_text(request).await?;
+            anyhow::Ok(())
+        })
+        .buffer_unordered(CONCURRENCY)
+        .try_collect::<()>()
+        .await?;
+    Ok(begin.elapsed())
+}
+
+/// Patches the statuses of Kustomizations, by name, and says how long that took.
+pub(crate) async fn statuses(client: &Client, patches: &[(String, Value)]) -> anyhow::Result<Duration> {
+    let path = format!(
+        "/apis/kustomize.toolkit.fluxcd.io/v1/namespaces/{}/kustomizations",
+        stage::NAMESPACE
+    );
+    let params = PatchParams {
+        field_manager: Some("plumbline-sync".into()),
+        ..PatchParams::default()
+    };
+    let begin = Instant::now();
+    stream::iter(patches)
+        .map(async |(name, status)| {
+            let body = Patch::Merge(status);
+            let mut request = Request::new(path.clone()).patch_subresource("status", name, &params, &body)?;
             request.headers_mut().insert(http::header::ACCEPT, METADATA);
             client.request_text(request).await?;
             anyhow::Ok(())

@@ -24,7 +24,7 @@ use crate::bench::{
 };
 
 /// How long anything may take.
-const PATIENCE: Duration = Duration::from_mins(15);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(15);
 /// Requests that make Kustomizations at a time.
 const CONCURRENCY: usize = 16;
 

@@ -55,7 +55,7 @@ pub(crate) async fn measure(only: Option<Part>, quick: bool) -> anyhow::Result<F
             match part {
                 Part::Monorepo => monorepo::measure(&fleet, &syncer, quick, &mut figures).await,
                 Part::Unhealthy => unhealthy::measure(&fleet, quick, &mut figures).await,
-                Part::Apps => apps::measure(&fleet, &syncer, quick, &mut figures).await,
+                Part::Apps => apps::measure(&fleet, &mut syncer, quick, &mut figures).await,
                 Part::Single => single::measure(&fleet, &mut syncer, quick, &mut figures).await,
             }
         };
