@@ -2,7 +2,7 @@
 //! Kustomization itself.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{Arc, Mutex, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
@@ -28,7 +28,7 @@ use crate::{
         target::TargetCluster,
     },
     controller::source_key,
-    depends::{self, gate::Gate, watch::Gates},
+    depends::{self, dependants::Dependants, gate::Gate, watch::Gates},
     drift,
     gather::LoadError,
     inventory::{self, Recorded},
@@ -65,6 +65,8 @@ pub struct Context {
     pub wishes: Wishes,
     /// Watches on what some of them wait for.
     pub gates: Gates,
+    /// Who calls whom when it is ready.
+    pub dependants: Dependants,
     /// Where events go.
     pub recorder: Recorder,
     /// Durations.
@@ -234,6 +236,7 @@ impl Context {
         }
         self.home.forget_owner(owner);
         self.gates.leave(owner);
+        self.dependants.set(owner, HashSet::new());
         self.wake_all(self.wishes.forget(owner));
         self.metrics
             .forget("Kustomization", &owner.name, &owner.namespace);
@@ -334,12 +337,17 @@ impl Context {
 
     /// Wakes those that depend on a Kustomization.
     pub fn wake_dependants(&self, owner: &Owner) {
-        self.wake_those(|object| depends::dependencies(object).any(|dependency| dependency == *owner));
+        self.wake_all(self.dependants.of(owner));
     }
 
     /// Wakes those that say in an expression when a Kustomization is ready: they see all of it.
     pub fn wake_those_with_expressions(&self, owner: &Owner) {
-        self.wake_those(|object| depends::has_expression_about(object, owner));
+        let mut dependants = self.dependants.of(owner);
+        dependants.retain(|dependant| {
+            self.find(dependant)
+                .is_some_and(|object| depends::has_expression_about(&object, owner))
+        });
+        self.wake_all(dependants);
     }
 
     fn wake_those(&self, which: impl Fn(&Kustomization) -> bool) {

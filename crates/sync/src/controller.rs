@@ -117,6 +117,9 @@ async fn reconcile_one(object: Arc<Kustomization>, context: Arc<Context>) -> Res
     };
     let begun = Instant::now();
     let mut memory = context.recall(&owner, object.uid());
+    context
+        .dependants
+        .set(&owner, depends::dependencies(&object).collect());
     let signature = depends::signature(&object);
     if memory.signature.as_ref() != Some(&signature) {
         memory.signature = Some(signature);

@@ -1,6 +1,7 @@
 //! Whether what comes first is ready. Pure here, for Kustomizations; objects of other kinds are in [`object`], and waiting for
 //! either in [`gate`].
 
+pub mod dependants;
 pub mod gate;
 pub mod object;
 pub mod watch;
