@@ -7,6 +7,7 @@ use std::{
 };
 
 use futures::{StreamExt as _, stream};
+use plumbline_common::events;
 
 use crate::{
     cluster::{
@@ -31,6 +32,7 @@ impl Step<'_> {
         listed: &HashMap<(&String, &String), Option<Reach>>,
     ) -> Result<(), String> {
         let (context, cluster) = (self.context, &self.cluster);
+        self.tell_unlisted(listed);
         let untold = seen.candidates.iter().zip(&seen.placed).filter(|(candidate, _)| {
             let id = &candidate.id;
             let reach = listed.get(&(&id.group, &id.kind)).and_then(Option::as_ref);
@@ -67,5 +69,33 @@ impl Step<'_> {
             })
             .await;
         Ok(())
+    }
+
+    /// What others change of objects of these kinds will not be noticed.
+    fn tell_unlisted(&self, listed: &HashMap<(&String, &String), Option<Reach>>) {
+        let unlisted = listed.iter().filter(|(_, reach)| reach.is_none());
+        let mut kinds: Vec<String> = unlisted
+            .map(|((group, kind), _)| match group.as_str() {
+                "" => (*kind).clone(),
+                group => format!("{kind}.{group}"),
+            })
+            .collect();
+        if kinds.is_empty() {
+            return;
+        }
+        kinds.sort();
+        let message = format!(
+            "{} cannot be listed: what is changed of these objects in the cluster is not noticed. Allow list and watch to have \
+             it put right",
+            kinds.join(", ")
+        );
+        tracing::warn!(
+            name = self.owner.name,
+            namespace = self.owner.namespace,
+            "{message}"
+        );
+        let warning = events::Kind::Warning;
+        self.context
+            .tell(self.object, warning, "DriftNotWatched", message, "");
     }
 }

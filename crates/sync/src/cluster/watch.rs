@@ -86,13 +86,24 @@ impl Reach {
     }
 }
 
+/// How it stands with the first list of a kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Listed {
+    /// It is on its way.
+    NotYet,
+    /// It may not be listed. The right may come.
+    Forbidden,
+    /// It has come.
+    In(Reach),
+}
+
 struct Running {
     kind: Kind,
     task: AbortHandle,
-    listed: watch::Receiver<Option<Reach>>,
+    listed: watch::Receiver<Listed>,
 }
 
-/// How long to wait for the first list of a kind: where listing is forbidden it never comes.
+/// How long to wait for the first list of a kind.
 const FIRST_LIST: Duration = Duration::from_secs(10);
 
 impl Watches {
@@ -123,15 +134,12 @@ impl Watches {
             listed
         });
         async move {
-            let wait = listed.wait_for(Option::is_some);
-            let reach = match tokio::time::timeout(FIRST_LIST, wait).await {
-                Ok(Ok(reach)) => reach.clone(),
-                Ok(Err(_)) | Err(_) => None,
-            };
-            if reach.is_none() {
-                tracing::warn!("a kind could not be listed: drift of its objects is not noticed");
+            let wait = listed.wait_for(|listed| *listed != Listed::NotYet);
+            let listed = tokio::time::timeout(FIRST_LIST, wait).await.ok()?.ok()?;
+            match &*listed {
+                Listed::In(reach) => Some(reach.clone()),
+                Listed::NotYet | Listed::Forbidden => None,
             }
-            reach
         }
     }
 
@@ -141,7 +149,7 @@ impl Watches {
         } else {
             Scope::Everywhere
         };
-        let (sender, listed) = watch::channel(None);
+        let (sender, listed) = watch::channel(Listed::NotYet);
         let task = tokio::spawn(follow(
             self.client.clone(),
             scope,
@@ -191,7 +199,7 @@ async fn follow(
     kind: Kind,
     live: Arc<Live>,
     wake: Wake,
-    first_list: watch::Sender<Option<Reach>>,
+    first_list: watch::Sender<Listed>,
 ) {
     let (namespace, otherwise) = match scope {
         Scope::Everywhere => (None, None),
@@ -245,7 +253,7 @@ async fn follow_in(
     kind: &Kind,
     live: &Live,
     wake: &Wake,
-    first_list: &watch::Sender<Option<Reach>>,
+    first_list: &watch::Sender<Listed>,
     refused: Refused,
 ) {
     let (group, name) = (&kind.resource.group, &kind.resource.kind);
@@ -294,7 +302,8 @@ async fn follow_in(
                         wake.now(&owner);
                     }
                 }
-                first_list.send_replace(Some(namespace.clone().map_or(Reach::Everywhere, Reach::Only)));
+                let reach = namespace.clone().map_or(Reach::Everywhere, Reach::Only);
+                first_list.send_replace(Listed::In(reach));
             }
             Ok(Event::Apply(object)) => {
                 tell(live.seen(&identify(&object), &object.metadata, Presence::Present));
@@ -303,7 +312,18 @@ async fn follow_in(
                 tell(live.seen(&identify(&object), &object.metadata, Presence::Gone));
             }
             Err(error) if refused == Refused::IsFinal && is_forbidden(&error) => return,
-            Err(error) => tracing::debug!(%error, kind = name, "a watch is interrupted and will go on"),
+            Err(error) => {
+                tracing::debug!(%error, kind = name, "a watch is interrupted and will go on");
+                if is_forbidden(&error) {
+                    first_list.send_if_modified(|listed| {
+                        let is_first = *listed == Listed::NotYet;
+                        if is_first {
+                            *listed = Listed::Forbidden;
+                        }
+                        is_first
+                    });
+                }
+            }
         }
     }
 }

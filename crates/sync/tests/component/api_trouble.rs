@@ -1,6 +1,8 @@
 //! Whatever is answered in the place of the API server: nothing is deleted, given up or taken for somebody else's on incomplete
 //! knowledge, and all goes on when the trouble is over.
 
+use std::time::{Duration, Instant};
+
 use anyhow::Context as _;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use plumbline_testkit::wait_for;
@@ -158,6 +160,44 @@ async fn a_kind_that_cannot_be_listed_is_asked_for_object_by_object() -> anyhow:
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kind_that_may_not_be_listed_is_said_and_holds_nothing_up() -> anyhow::Result<()> {
+    let mut bench = Bench::new().await?;
+    let api = bench.behind_faults().await?;
+    bench.write_config_map("a", "1")?;
+    let revision = bench.commit()?;
+    bench.app().await?;
+    api.answer(Fault::Status(403), usize::MAX, lists("configmaps"));
+    let began = Instant::now();
+    let _syncer = bench.start(&[])?;
+    bench.applied(&revision).await?;
+    let took = began.elapsed();
+    assert!(
+        took < Duration::from_secs(10),
+        "a list that is refused was waited for: {took:?}"
+    );
+    let message = bench
+        .event("Kustomization", "DriftNotWatched", "ConfigMap")
+        .await?;
+    assert!(message.starts_with("ConfigMap cannot be listed"), "{message}");
+    // The right comes: so does the watch.
+    api.forward_all();
+    wait_for("drift to be put right", LIMIT, async || {
+        let edit = json!({ "data": { "key": "by hand" } });
+        let maps = bench.config_maps();
+        let patched = maps
+            .patch("a", &PatchParams::default(), &Patch::Merge(&edit))
+            .await;
+        patched.map_err(|error| error.to_string())?;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        match bench.value("a").await {
+            Ok(Some(value)) if value == "1" => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kinds_that_cannot_be_discovered_are_said_and_delete_nothing() -> anyhow::Result<()> {
     let mut bench = Bench::new().await?;
     let api = bench.behind_faults().await?;
@@ -269,7 +309,7 @@ async fn an_api_server_without_time_is_not_pestered() -> anyhow::Result<()> {
         assert_eq!(entries(&object).len(), 11);
         bench.until_value("m1", Some(&code.to_string())).await?;
         // Each of twelve objects is tried, waits longer each time, and is not tried without end.
-        assert!(begun.elapsed() > std::time::Duration::from_millis(500));
+        assert!(begun.elapsed() > Duration::from_millis(500));
     }
     Ok(())
 }
