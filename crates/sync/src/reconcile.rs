@@ -511,7 +511,7 @@ impl Step<'_> {
         drift::mark(&mut new.conditions, &left, self.about);
         let makes_way = self.make_way(memory, &old, &mut new, &result, target).await;
         self.tell(&old, &new, &outcome, &removals, &artifact.revision);
-        if is_recorded && let Some(left) = self.almost_healthy(memory, &old, &new, &result.standing) {
+        if is_recorded && let Some(left) = wait::almost_healthy(memory, &old, &new, &result.standing) {
             memory.inventory = Some(recorded);
             return Ok(Action::requeue(left));
         }

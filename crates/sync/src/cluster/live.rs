@@ -486,11 +486,11 @@ impl Live {
         if tracked.in_flight {
             return None;
         }
-        let owner = || tracked.owner.clone();
+        let its = tracked.owner.clone();
         if thawed || tracked.contradicted() {
-            return owner().map(Look::Now);
+            return its.map(Look::Now);
         }
-        tracked.awaited.then(owner).flatten().map(Look::Soon)
+        its.filter(|_| tracked.awaited).map(Look::Soon)
     }
 
     /// A watch began anew and listed everything of a kind: what it did not list, and was applied before, is gone.

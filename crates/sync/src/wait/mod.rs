@@ -286,30 +286,6 @@ impl Step<'_> {
         Ok(invalid)
     }
 
-    /// How long the status may still say that this is being applied, while objects get healthy: as a rule they are in a moment,
-    /// and the status is written once.
-    pub(crate) fn almost_healthy(
-        &self,
-        memory: &Memory,
-        old: &KustomizationStatus,
-        new: &KustomizationStatus,
-        standing: &Standing,
-    ) -> Option<Duration> {
-        let is_applying = |status: &KustomizationStatus| {
-            conditions::find(&status.conditions, "Ready").is_some_and(|ready| ready.status == "Unknown")
-        };
-        let is_said = is_applying(old)
-            && old.observed_generation == new.observed_generation
-            && old.last_attempted_revision == new.last_attempted_revision
-            && old.last_handled_reconcile_at == new.last_handled_reconcile_at;
-        if !is_said || !is_applying(new) || !matches!(standing, Standing::Waiting { .. }) {
-            return None;
-        }
-        let waited = memory.waiting.as_ref()?.since?.elapsed();
-        let left = IN_A_MOMENT.checked_sub(waited)? + GO_ON;
-        Some(standing.next().map_or(left, |next| left.min(next)))
-    }
-
     fn judge(&self, waiting: &mut Waiting, targets: &[Target]) -> Standing {
         let unserved = Health::InProgress("the API server does not serve its kind".into());
         let mut failed = Vec::new();
@@ -355,6 +331,29 @@ impl Step<'_> {
             }
         }
     }
+}
+
+/// How long the status may still say that this is being applied, while objects get healthy: as a rule they are in a moment,
+/// and the status is written once.
+pub(crate) fn almost_healthy(
+    memory: &Memory,
+    old: &KustomizationStatus,
+    new: &KustomizationStatus,
+    standing: &Standing,
+) -> Option<Duration> {
+    let is_applying = |status: &KustomizationStatus| {
+        conditions::find(&status.conditions, "Ready").is_some_and(|ready| ready.status == "Unknown")
+    };
+    let is_said = is_applying(old)
+        && old.observed_generation == new.observed_generation
+        && old.last_attempted_revision == new.last_attempted_revision
+        && old.last_handled_reconcile_at == new.last_handled_reconcile_at;
+    if !is_said || !is_applying(new) || !matches!(standing, Standing::Waiting { .. }) {
+        return None;
+    }
+    let waited = memory.waiting.as_ref()?.since?.elapsed();
+    let left = IN_A_MOMENT.checked_sub(waited)? + GO_ON;
+    Some(standing.next().map_or(left, |next| left.min(next)))
 }
 
 fn failure(timed_out: Option<Duration>, unhealthy: &[(&ObjectId, &String)], revision: &str) -> String {

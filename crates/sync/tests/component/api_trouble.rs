@@ -301,7 +301,7 @@ async fn an_api_server_without_time_is_not_pestered() -> anyhow::Result<()> {
             parts.method == http::Method::PATCH && parts.uri.path().contains("/configmaps/m")
         };
         api.answer(Fault::Status(code), least, is_write);
-        let begun = std::time::Instant::now();
+        let begun = Instant::now();
         let revision = bench.push().await?;
         let object = bench.applied(&revision).await?;
         println!("{least} answers {code} took {:?}", begun.elapsed());
