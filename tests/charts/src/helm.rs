@@ -36,12 +36,12 @@ impl Chart {
         workspace_dir().join("charts").join(self.name())
     }
 
-    /// Package and programs of its controller; the first is the controller.
-    pub(crate) const fn program(self) -> (&'static str, &'static [&'static str]) {
+    /// Its controller.
+    pub(crate) const fn program(self) -> &'static str {
         match self {
-            Self::Sync => ("plumbline-sync", &["plumbline-sync"]),
-            Self::Reloader => ("plumbline-reloader", &["plumbline-reloader"]),
-            Self::SealedSecrets => ("plumbline-sealed-secrets", &["plumbline-unsealer", "kubeseal"]),
+            Self::Sync => "plumbline-sync",
+            Self::Reloader => "plumbline-reloader",
+            Self::SealedSecrets => "plumbline-unsealer",
         }
     }
 }

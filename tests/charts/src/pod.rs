@@ -35,8 +35,7 @@ impl Pod {
         name: &str,
         dir: &Path,
     ) -> anyhow::Result<Self> {
-        let (package, programs) = chart.program();
-        let binary = program(package, programs)?;
+        let binary = program(chart.program())?;
         let deployment = kubectl(cluster, namespace, &["get", "deployment", name, "-o", "json"], "")?;
         let deployment: Value = serde_json::from_str(&deployment)?;
         let spec = &deployment["spec"]["template"]["spec"];

@@ -193,7 +193,7 @@ async fn unsealer(stage: &Stage, name: &str, arguments: &[&str]) {
     let namespace = format!("{name}-home");
     let mut release = Release::start(stage, Chart::SealedSecrets, name, name, arguments);
     let certificate = format!("http://{}/v1/cert.pem", release.pod.address);
-    let kubeseal = plumbline_together::program("plumbline-sealed-secrets", &["kubeseal"]).unwrap();
+    let kubeseal = plumbline_together::program("kubeseal").unwrap();
     let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "login", "namespace": namespace},
         "stringData": {"password": "s3cret"}});
     let file = stage.work(name).join("secret.json");

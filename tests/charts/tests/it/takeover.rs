@@ -91,7 +91,7 @@ async fn nothing_is_rolled_made_anew_or_lost() {
         "stringData": {"password": "s3cret"}});
     let file = work.join("secret.json");
     fs::write(&file, secret.to_string()).unwrap();
-    let kubeseal = program("plumbline-sealed-secrets", &["kubeseal"]).unwrap();
+    let kubeseal = program("kubeseal").unwrap();
     let sealed = Command::new(kubeseal)
         .arg("--cert")
         .arg(&certificate)
