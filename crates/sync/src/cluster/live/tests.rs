@@ -1,7 +1,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry};
 use serde_json::json;
 
-use super::*;
+use super::{tracked::FLAP_LIMIT, *};
 use crate::object::Identity;
 
 const GIT: ContentDigest = [1; 16];

@@ -1,6 +1,8 @@
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry};
 use serde_json::json;
 
-use super::*;
+use super::{release::MANAGER, *};
+use crate::cluster::fields;
 
 fn rules(rules: &Value) -> Result<Rules, String> {
     Rules::parse(&serde_json::from_value::<Vec<IgnoreRule>>(rules.clone()).unwrap())

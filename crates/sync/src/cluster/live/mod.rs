@@ -1,6 +1,8 @@
 //! What we know of the objects we apply: the content we last applied, the fields we then owned, and what a watch has
 //! shown since. From this alone it is decided, without a request, whether an object needs to be applied.
 
+mod tracked;
+
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -10,21 +12,17 @@ use std::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 
+use self::tracked::{Applied, Corrections, FLAP_WINDOW, Failed, Seen, Tracked, left};
 use super::{
     fields::{self, Writer},
     resource_version,
     wake::Look,
 };
 use crate::{
-    api::{DIGEST, OWNER_NAME, OWNER_NAMESPACE, REVISION},
-    manifest::{ContentDigest, POLICY_PREFIX, parse_digest},
+    api::{OWNER_NAME, OWNER_NAMESPACE, REVISION},
+    manifest::{ContentDigest, POLICY_PREFIX},
     object::ObjectId,
 };
-
-/// Corrections of one object within [`FLAP_WINDOW`] before it is left alone for a while.
-const FLAP_LIMIT: u32 = 10;
-/// The time within which corrections count.
-const FLAP_WINDOW: Duration = Duration::from_mins(1);
 
 /// Namespace and name of a Kustomization.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -79,64 +77,6 @@ pub struct Failure {
     pub message: String,
     /// Failures in a row.
     pub count: u32,
-}
-
-/// There is one of these for every applied object of the cluster: what is rare stands in boxes.
-#[derive(Debug, Default)]
-struct Tracked {
-    owner: Option<Arc<Owner>>,
-    applied: Option<Applied>,
-    seen: Option<Seen>,
-    in_flight: bool,
-    /// Its owner wants to know of every change.
-    awaited: bool,
-    failed: Option<Box<Failed>>,
-    corrections: Option<Box<Corrections>>,
-    /// The revision that brought what is applied.
-    revision: Option<Arc<str>>,
-    /// What an earlier process left, until it is looked at.
-    left: Option<Box<Left>>,
-}
-
-/// What an object itself says of the apply of an earlier process.
-#[derive(Debug)]
-struct Left {
-    /// [`DIGEST`]: what was applied.
-    content: ContentDigest,
-    /// The fields that we own now.
-    fields: Box<str>,
-}
-
-#[derive(Debug)]
-struct Failed {
-    content: ContentDigest,
-    failure: Failure,
-    until: Instant,
-}
-
-#[derive(Debug)]
-struct Corrections {
-    since: Instant,
-    count: u32,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Applied {
-    content: ContentDigest,
-    resource_version: u64,
-    owned: Option<ContentDigest>,
-    at: Instant,
-}
-
-#[derive(Clone, Debug)]
-struct Seen {
-    resource_version: u64,
-    present: bool,
-    owned: Option<ContentDigest>,
-    /// Its labels or annotations say that it is to be left alone.
-    frozen: bool,
-    /// What was done to it, where that is not what we did.
-    drift: Option<Box<Drift>>,
 }
 
 /// All tracked objects.
@@ -541,54 +481,6 @@ pub enum Presence {
     Gone,
 }
 
-impl Tracked {
-    fn contradicted(&self) -> bool {
-        match (&self.applied, &self.seen) {
-            (Some(applied), Some(seen)) if seen.resource_version > applied.resource_version => {
-                !seen.present || seen.owned != applied.owned
-            }
-            _ => false,
-        }
-    }
-
-    fn need(&self, content: &ContentDigest, now: Instant) -> Need {
-        if let Some(failed) = &self.failed
-            && failed.content == *content
-            && failed.until > now
-        {
-            return Need::Failed(failed.failure.clone(), failed.until.duration_since(now));
-        }
-        let Some(applied) = &self.applied else {
-            return Need::First;
-        };
-        if applied.content != *content {
-            return Need::Changed;
-        }
-        if !self.contradicted() {
-            return Need::Nothing;
-        }
-        if let Some(corrections) = &self.corrections
-            && corrections.count >= FLAP_LIMIT
-            && let Some(left) = FLAP_WINDOW.checked_sub(now.duration_since(corrections.since))
-        {
-            return Need::Flapping(left);
-        }
-        match &self.seen {
-            Some(seen) if seen.present => Need::Drifted(seen.drift.clone().unwrap_or_default()),
-            _ => Need::Missing,
-        }
-    }
-}
-
-/// What an object says of the apply of an earlier process.
-fn left(metadata: &ObjectMeta) -> Option<Left> {
-    let digest = metadata.annotations.as_ref()?.get(DIGEST)?;
-    Some(Left {
-        content: parse_digest(digest)?,
-        fields: fields::ours_as_text(metadata.managed_fields.as_deref().unwrap_or_default())?,
-    })
-}
-
 /// Whether a label or annotation of a live object says that it is to be left alone.
 fn is_frozen(metadata: &ObjectMeta) -> bool {
     let says = |key: &str, value: &str| says(metadata, key, value);
@@ -614,5 +506,4 @@ pub fn owner(metadata: &ObjectMeta) -> Option<Owner> {
 }
 
 #[cfg(test)]
-#[path = "live_tests.rs"]
 mod tests;
