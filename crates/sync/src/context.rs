@@ -191,8 +191,8 @@ pub enum Error {
     #[error("the status cannot be written as JSON: {0}")]
     Json(#[from] serde_json::Error),
     /// A client for a ServiceAccount cannot be made.
-    #[error("cannot act as {0}: {1}")]
-    Impersonation(String, kube::Error),
+    #[error("cannot act as {0}: {1:#}")]
+    Impersonation(String, anyhow::Error),
     /// The blocking part panicked.
     #[error("loading ended abnormally: {0}")]
     Join(#[from] tokio::task::JoinError),

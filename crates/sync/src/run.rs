@@ -281,6 +281,7 @@ pub(crate) fn parts(
         client: kube.clone(),
         config: Some(config),
         kinds: Kinds::new(kube.clone()),
+        observer: Some(Arc::new(metrics.clone())),
         live,
         watches,
         in_flight: Semaphore::new(args.concurrent_ssa.into()),
@@ -350,7 +351,7 @@ fn watches(
         let mut config = config.clone();
         config.auth_info.impersonate = Some(format!("system:serviceaccount:{namespace}:{account}"));
         config.auth_info.impersonate_groups = None;
-        Client::try_from(config)?
+        client::of(&config, None)?
     };
     let scope = Scope::Only(namespace.clone());
     Ok(watch::Watches::new(client, scope, live, wake))

@@ -36,6 +36,7 @@ mod shards;
 mod signed;
 mod source_files;
 mod sources;
+mod silence;
 mod substitute;
 mod suspend;
 mod tenancy;
