@@ -33,7 +33,7 @@ use crate::{
     context::{Context, CrossNamespace, Settings},
     controller,
     depends::watch::Gates,
-    git::{FileUrls, Mirrors, UrlPolicy},
+    git::{self, FileUrls, Mirrors, UrlPolicy},
     metrics::Metrics,
     receiver,
     remote::{KubeconfigPolicy, RemoteClusters, Unverified},
@@ -49,6 +49,7 @@ pub async fn run(args: ControllerArgs) -> anyhow::Result<()> {
     for flag in args.without_effect() {
         tracing::warn!(flag, "the flag is accepted for compatibility and has no effect");
     }
+    git::sweep();
     let mut addresses = vec![
         admin::listen_address(&args.health_addr)?,
         admin::listen_address(&args.metrics_addr)?,
@@ -280,8 +281,8 @@ pub(crate) fn parts(
         id: ClusterId::Home,
         client: kube.clone(),
         config: Some(config),
-        kinds: Kinds::new(kube.clone()),
         observer: Some(Arc::new(metrics.clone())),
+        kinds: Kinds::new(kube.clone()),
         live,
         watches,
         in_flight: Semaphore::new(args.concurrent_ssa.into()),

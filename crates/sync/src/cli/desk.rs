@@ -31,7 +31,7 @@ use crate::{
     cluster::live::Owner,
     config::ControllerArgs,
     context::Memory,
-    git::Mirrors,
+    git::{self, Mirrors},
     inventory::Recorded,
     manifest::Desired,
     metrics::Metrics,
@@ -78,6 +78,7 @@ impl Desk {
         } else {
             None
         };
+        git::sweep();
         let storage = tempfile::tempdir().context("cannot create a temporary directory")?;
         flags.storage_path = storage.path().to_owned();
         // Nothing is told: the sender of events is never started.

@@ -19,6 +19,7 @@ mod jobs;
 mod kustomize;
 mod large_status;
 mod migration;
+mod leftovers;
 mod moves;
 mod one_bad;
 mod order;
