@@ -1,6 +1,9 @@
 //! Objects that go from one Kustomization to another.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    fmt,
+};
 
 use plumbline_common::events;
 
@@ -11,8 +14,42 @@ use crate::{
     object::ObjectId,
     prune::Removal,
     reconcile::Step,
-    report, shards, wishes,
+    report, shards,
+    source::SourceKey,
+    wishes,
 };
+
+/// What another Kustomization has to do first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Awaited {
+    /// Look at what its source has.
+    Look(Owner),
+    /// Its source has to be asked for the first time since the start.
+    Source(Owner, SourceKey),
+    /// Delete its objects that would go with ours.
+    End(Owner),
+}
+
+impl fmt::Display for Awaited {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Look(Owner { namespace, name }) => write!(
+                f,
+                "that are in another place of Git now wait for the Kustomization {namespace}/{name}"
+            ),
+            Self::Source(owner, (namespace, name)) => write!(
+                f,
+                "that are no longer in this place of Git wait until the GitRepository {namespace}/{name} was asked for its \
+                 revision: the Kustomization {}/{} may want them",
+                owner.namespace, owner.name
+            ),
+            Self::End(Owner { namespace, name }) => write!(
+                f,
+                "that are no longer in Git wait until those of the Kustomization {namespace}/{name} in them are gone"
+            ),
+        }
+    }
+}
 
 impl Step<'_> {
     /// Hands over what others want and it does not, while it waits for what it depends on: the other one may be just that.

@@ -15,7 +15,9 @@ use crate::{
     atomic::{self, FailurePolicy},
     bodies::Bodies,
     build::Transformations,
+    cascade::{Cascade, Occupied, Scope, as_kustomization},
     cluster::{
+        identity::ClusterId,
         live::{Need, Owner},
         requests::RequestError,
         target::{TargetCluster, Waits},
@@ -23,7 +25,9 @@ use crate::{
     context::{Context, CrossNamespace, Error, LoadKey, Memory},
     controller,
     decide::{Held, Plan},
-    depends, drift, health,
+    depends, drift,
+    hand_over::Awaited,
+    health,
     ignored::Rules,
     inventory::Inventory,
     manifest::{Desired, Overlay, Variables},
@@ -48,7 +52,7 @@ pub(crate) const GO_ON: Duration = Duration::from_millis(100);
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// How long objects may be on their way before the status says so.
-const IN_A_MOMENT: Duration = Duration::from_secs(3);
+pub(crate) const IN_A_MOMENT: Duration = Duration::from_secs(3);
 
 /// How long a source that was never looked at is waited for before the status says that it is missing.
 const FIRST_FETCH: Duration = Duration::from_secs(3);
@@ -405,6 +409,7 @@ impl Step<'_> {
             inventory,
             mut plan,
             heirs,
+            cascade,
         } = planned;
         let left = {
             let found = drift::Found {
@@ -425,6 +430,7 @@ impl Step<'_> {
             memory.inventory = Some(recorded);
             return Ok(Action::requeue(left));
         }
+        let moving = moving.or_else(|| self.newcomer(&mut plan, &seen));
         let policy = FailurePolicy::of(self.object).unwrap_or_default();
         let bodies = Bodies::new(artifact.snapshot.clone(), desired);
         let revision = &artifact.revision;
@@ -469,9 +475,16 @@ impl Step<'_> {
         let mut removals = if plan.delete.is_empty() {
             BTreeMap::new()
         } else {
-            self.remove(&plan, &seen, desired, &outcome, &inventory).await?
+            self.remove(&plan, &seen, desired, &outcome, (&inventory, &cascade))
+                .await?
         };
+        let moving = moving.or_else(|| leaving(&removals));
         removals.extend(self.give(&heirs));
+        let is_weighed = matches!(plan.held, Some((Held::Budget { .. } | Held::Unweighed { .. }, _)));
+        if !plan.occupied.is_empty() || is_weighed {
+            // Others may change that.
+            context.wishes.wait(owner);
+        }
         context.wake_all(context.wishes.contest(owner, &seen.contested));
         let waits = if seen.parked.is_empty() {
             Waits::ForNothing
@@ -508,7 +521,8 @@ impl Step<'_> {
         self.call(&heirs);
         let mut next = self.next(&seen, &outcome);
         let is_stuck = |removal: &Removal| matches!(removal, Removal::Failed(_));
-        if desired.build_failed || removals.values().any(is_stuck) {
+        let is_unweighed = matches!(plan.held, Some((Held::Unweighed { .. }, _)));
+        if desired.build_failed || is_unweighed || removals.values().any(is_stuck) {
             next = next.min(controller::retry_interval(spec));
         }
         let moving = result.moving.is_some().then_some(LOOK_AGAIN);
@@ -530,9 +544,9 @@ impl Step<'_> {
     ) -> Result<Planned, String> {
         let known = memory.inventory.take();
         let before = shards::read(&self.context.client, old, known, &self.home()).await?;
-        let planned = self.plan(before, artifact, desired);
+        let planned = self.plan(before, artifact, desired).await;
         if self.watch(&planned.seen).await? {
-            return Ok(self.plan(planned.recorded, artifact, desired));
+            return Ok(self.plan(planned.recorded, artifact, desired).await);
         }
         Ok(planned)
     }
@@ -558,22 +572,43 @@ impl Step<'_> {
 
     /// Whether objects are on their way between Kustomizations, how many, and which other one is waited for. Nothing is
     /// deleted before all others have looked at what their sources have now.
-    fn moving(&self, plan: &mut Plan, seen: &Observation) -> Option<(usize, Owner)> {
+    fn moving(&self, plan: &mut Plan, seen: &Observation) -> Option<(usize, Awaited)> {
         let context = self.context;
-        let goes = !plan.delete.is_empty() || matches!(plan.held, Some((Held::Budget { .. }, _)));
+        let goes = !plan.delete.is_empty()
+            || matches!(plan.held, Some((Held::Budget { .. } | Held::Unweighed { .. }, _)));
         if goes && context.unread(self.owner).is_some() {
             // First this, then a look: whoever looks in between calls back.
             context.wishes.wait(self.owner);
             if let Some(other) = context.unread(self.owner) {
-                let count = plan.delete.len().max(plan.held.map_or(0, |(_, count)| count));
-                plan.held = None;
+                let held = plan.held.take().map_or(0, |(_, count)| count);
+                let count = plan.delete.len().max(held);
                 plan.kept.append(&mut plan.delete);
                 return Some((count, other));
             }
         }
         let (_, other) = seen.in_transit.first()?;
         context.wishes.wait(self.owner);
-        Some((seen.in_transit.len(), other.clone()))
+        Some((seen.in_transit.len(), Awaited::Look(other.clone())))
+    }
+
+    /// A Kustomization that is new in Git and may inherit what another one has that Git dropped: whether too much would go is
+    /// known when it has looked.
+    fn newcomer(&self, plan: &mut Plan, seen: &Observation) -> Option<(usize, Awaited)> {
+        let Some((Held::Budget { nested, .. }, count)) = &plan.held else {
+            return None;
+        };
+        let is_home = self.cluster.id == ClusterId::Home;
+        if nested.is_empty() || !is_home {
+            return None;
+        }
+        let is_new = |(_, index): &(_, usize)| {
+            let candidate = seen.candidates.get(*index)?;
+            let is_new = matches!(candidate.need, Need::First | Need::Missing);
+            as_kustomization(&candidate.id).filter(|_| is_new)
+        };
+        let moving = (*count, Awaited::Look(plan.apply.iter().find_map(is_new)?));
+        plan.held = None;
+        Some(moving)
     }
 
     fn tools<'t>(
@@ -672,7 +707,7 @@ impl Step<'_> {
         seen: &Observation,
         desired: &Desired,
         outcome: &act::Outcome,
-        inventory: &Inventory,
+        (inventory, cascade): (&Inventory, &Cascade),
     ) -> Result<BTreeMap<ObjectId, Removal>, Error> {
         let client = self.client()?;
         let mut troubled = act::troubled_kinds(outcome, seen, desired);
@@ -681,12 +716,16 @@ impl Step<'_> {
             let patient = plan.delete.iter().filter(|id| !prune::is_in_the_way(id));
             troubled.extend(patient.map(|id| (id.group.clone(), id.kind.clone())));
         }
-        let tools = self.prune_tools(&client);
+        let tools = self.prune_tools(&client, (&cascade.scopes, &plan.occupied));
         Ok(prune::prune(&tools, &plan.delete, inventory, &troubled).await)
     }
 
     /// What deleting needs, as the identity of `client`.
-    pub(crate) fn prune_tools<'t>(&'t self, client: &'t kube::Client) -> prune::Tools<'t> {
+    pub(crate) fn prune_tools<'t>(
+        &'t self,
+        client: &'t kube::Client,
+        (scopes, occupied): (&'t BTreeMap<ObjectId, Scope>, &'t BTreeMap<ObjectId, Occupied>),
+    ) -> prune::Tools<'t> {
         prune::Tools {
             client,
             in_flight: &self.cluster.in_flight,
@@ -695,6 +734,8 @@ impl Step<'_> {
             live: &self.cluster.live,
             owner: self.owner,
             vital: self.vital(),
+            scopes,
+            occupied,
         }
     }
 
@@ -719,4 +760,14 @@ impl Step<'_> {
             next.min(controller::retry_interval(&self.object.spec))
         }
     }
+}
+
+/// Objects that wait for others to delete theirs.
+fn leaving(removals: &BTreeMap<ObjectId, Removal>) -> Option<(usize, Awaited)> {
+    let mut waiting = removals.values().filter_map(|removal| match removal {
+        Removal::Occupied(occupied) if occupied.is_leaving() => occupied.other(),
+        _ => None,
+    });
+    let first = waiting.next()?.clone();
+    Some((waiting.count() + 1, Awaited::End(first)))
 }

@@ -201,7 +201,7 @@ impl Desk {
     /// Plans with the whole inventory.
     pub(super) async fn plan(&self, step: &Step<'_>, wants: &Wants) -> anyhow::Result<Planned> {
         let recorded = self.inventory(step).await?;
-        Ok(step.plan(recorded, &wants.artifact, &wants.desired))
+        Ok(step.plan(recorded, &wants.artifact, &wants.desired).await)
     }
 
     /// The inventory, with the part of it that is not in the status.
