@@ -22,6 +22,7 @@ mod large_status;
 mod leftovers;
 mod migration;
 mod moves;
+mod occupied;
 mod one_bad;
 mod order;
 mod partial_discovery;
