@@ -345,8 +345,8 @@ impl Context {
     }
 
     /// Whether a source exists that is still to be asked for the first time since the start.
-    fn is_to_be_asked(&self, (namespace, name): &SourceKey) -> bool {
-        if !self.sources.is_to_be_asked(&(namespace.clone(), name.clone())) {
+    fn is_to_be_asked(&self, key: &SourceKey) -> bool {
+        if !self.sources.is_to_be_asked(key) {
             return false;
         }
         // Before the watch has shown all of them any name may be one.
@@ -356,7 +356,7 @@ impl Context {
         if store.wait_until_ready().now_or_never().is_none() {
             return true;
         }
-        let found = store.get(&ObjectRef::new(name).within(namespace));
+        let found = store.get(&ObjectRef::new(&key.1).within(&key.0));
         found.is_some_and(|source| {
             let suspension = Suspension::of(source.spec.suspend, &source.metadata, Timestamp::now());
             source.metadata.deletion_timestamp.is_none() && !suspension.is_active()

@@ -6,7 +6,7 @@ use plumbline_testkit::wait_for;
 use serde_json::json;
 
 use crate::{
-    bench::{Bench, LIMIT, entries, manifest},
+    bench::{APP, Bench, LIMIT, entries, manifest},
     cascade::is_gone,
 };
 
@@ -141,13 +141,9 @@ async fn a_namespace_and_a_kind_stay_as_long_as_others_have_something_in_them() 
     Ok(())
 }
 
-/// What a team has: a Namespace, and in it a Kustomization with a ConfigMap.
-#[tokio::test]
-async fn a_namespace_goes_after_the_kustomization_in_it() -> anyhow::Result<()> {
-    let bench = Bench::new().await?;
-    let ns = bench.namespace();
-    let (team, ours) = (format!("{ns}-team"), format!("of={ns}"));
-    let labels = json!({ "of": ns });
+/// What a team has: a Namespace, and in it a source and a Kustomization with a ConfigMap.
+fn write_team(bench: &Bench, team: &str) -> anyhow::Result<()> {
+    let labels = json!({ "of": bench.namespace() });
     let objects = [
         json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": team } }),
         json!({
@@ -160,19 +156,26 @@ async fn a_namespace_goes_after_the_kustomization_in_it() -> anyhow::Result<()> 
             "metadata": { "name": "team", "namespace": team, "labels": labels },
             "spec": {
                 "sourceRef": { "kind": "GitRepository", "name": "team" }, "interval": "1h", "retryInterval": "5s",
-                "prune": true, "path": "./team",
+                "prune": true, "path": format!("./{team}"),
             },
         }),
     ];
     for (index, object) in objects.iter().enumerate() {
-        bench
-            .repository
-            .write(&format!("deploy/team-{index}.yaml"), object.to_string())?;
+        let path = format!("deploy/{team}/{index}.yaml");
+        bench.repository.write(&path, object.to_string())?;
     }
+    let map = manifest(team, "map", "1");
+    bench.repository.write(&format!("{team}/map.yaml"), map)
+}
+
+#[tokio::test]
+async fn a_namespace_goes_after_the_kustomization_in_it() -> anyhow::Result<()> {
+    let bench = Bench::new().await?;
+    let ns = bench.namespace();
+    let (team, crew, ours) = (format!("{ns}-team"), format!("{ns}-crew"), format!("of={ns}"));
+    write_team(&bench, &team)?;
+    write_team(&bench, &crew)?;
     bench.write_config_map("stays", "1")?;
-    bench
-        .repository
-        .write("team/map.yaml", manifest(&team, "map", "1"))?;
     let first = bench.commit()?;
     bench.app().await?;
     bench
@@ -181,27 +184,42 @@ async fn a_namespace_goes_after_the_kustomization_in_it() -> anyhow::Result<()> 
     let selector = format!("--watch-label-selector={ours}");
     let _syncer = bench.start(&["--watch-all-namespaces=true", &selector])?;
     bench.applied(&first).await?;
-    wait_for("the team's ConfigMap", LIMIT, async || {
-        let read = bench
-            .world
-            .kubectl(&["get", "configmap", "map", "-n", &team, "-o", "name"]);
-        read.map(drop).map_err(|error| error.to_string())
-    })
-    .await?;
-
-    for index in 0..objects.len() {
-        bench.repository.remove(&format!("deploy/team-{index}.yaml"))?;
+    for namespace in [&team, &crew] {
+        wait_for("the team's ConfigMap", LIMIT, async || {
+            let get = ["get", "configmap", "map", "-n", namespace, "-o", "name"];
+            let read = bench.world.kubectl(&get);
+            read.map(drop).map_err(|error| error.to_string())
+        })
+        .await?;
     }
+
+    let log = bench.world.audit_log().since_now()?;
+    // Git drops one of them, and somebody deletes what has the other.
+    bench.repository.remove(&format!("deploy/{team}"))?;
     let second = bench.push().await?;
     let object = bench.applied(&second).await?;
-    assert_eq!(entries(&object).len(), 1, "{:?}", entries(&object));
-    goes(&bench, &format!("namespace/{team}")).await?;
-    let log = std::fs::read_to_string(bench.world.dir().join("syncer-0.log"))?;
-    let (ended, went) = (
-        log.find("finalized").context("its end is told")?,
-        log.find(&format!("Namespace/{team} deleted"))
-            .context("the Namespace's end is told")?,
-    );
-    assert!(ended < went, "{log}");
-    Ok(())
+    assert_eq!(entries(&object).len(), 4, "{:?}", entries(&object));
+    bench
+        .kustomizations()
+        .delete(APP, &DeleteParams::default())
+        .await?;
+    is_gone(&bench, APP).await?;
+    for namespace in [&team, &crew] {
+        goes(&bench, &format!("namespace/{namespace}")).await?;
+        let requests = bench.requests(&log)?.0;
+        let at = |verb: &str, resource: &str, name: &str| {
+            let mut all = requests.iter().rev();
+            let found = all.find(|it| {
+                (it.verb.as_str(), it.resource.as_str(), it.name.as_str()) == (verb, resource, name)
+                    && (it.namespace == *namespace || it.namespace.is_empty())
+            });
+            found
+                .map(|it| it.received.clone())
+                .with_context(|| format!("{verb} {resource} {name}"))
+        };
+        // Its finalizer goes last of all that is done for it.
+        let ended = at("patch", "kustomizations", "team")?;
+        assert!(ended < at("delete", "namespaces", namespace)?, "{namespace}");
+    }
+    bench.until_value("stays", None).await
 }
