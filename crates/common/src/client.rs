@@ -74,9 +74,6 @@ pub async fn connect(options: &ClientOptions, user_agent: &str) -> anyhow::Resul
 }
 
 /// As [`connect`], telling an observer of every request.
-///
-/// kube's own client leaves Nagle's algorithm on: the first request of every new connection then waits for a delayed
-/// acknowledgement, 40 ms on Linux. This one is made of the same parts, and sends at once. Behind a proxy it is kube's own.
 pub async fn connect_observed(
     options: &ClientOptions,
     user_agent: &str,
@@ -87,13 +84,21 @@ pub async fn connect_observed(
         .parse()
         .with_context(|| format!("{user_agent:?} is no user agent"))?;
     config.headers.push((axum::http::header::USER_AGENT, value));
+    of(&config, observer)
+}
+
+/// A client of a configuration.
+///
+/// kube's own client leaves Nagle's algorithm on: the first request of every new connection then waits for a delayed
+/// acknowledgement, 40 ms on Linux. This one is made of the same parts, and sends at once. Behind a proxy it is kube's own.
+pub fn of(config: &Config, observer: Option<Arc<dyn Observer>>) -> anyhow::Result<Client> {
     if config.proxy_url.is_some() {
-        return Ok(Client::try_from(config)?);
+        return Ok(Client::try_from(config.clone())?);
     }
     let mut http = HttpConnector::new();
     http.enforce_http(false);
     http.set_nodelay(true);
-    over(&config, http, observer)
+    over(config, http, observer)
 }
 
 /// A client whose connections `connector` makes. A proxy of the configuration is the connector's business.

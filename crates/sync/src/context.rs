@@ -7,6 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures::FutureExt as _;
+use k8s_openapi::jiff::Timestamp;
 use kube::{
     Api, Client, ResourceExt as _,
     api::{Patch, PatchParams},
@@ -31,14 +33,16 @@ use crate::{
     depends::{self, dependants::Dependants, gate::Gate, watch::Gates},
     drift,
     gather::LoadError,
+    hand_over::Awaited,
     inventory::{self, Recorded},
     manifest::{ContentDigest, Desired, ParseCache},
     metrics::Metrics,
     object::ObjectId,
     remote::{Connection, RemoteClusters},
     returning::Earlier,
-    source::{self, Sources},
+    source::{self, SourceKey, Sources},
     status,
+    suspend::Suspension,
     vital::Place,
     wait,
     wishes::Wishes,
@@ -193,8 +197,8 @@ pub enum Error {
     #[error("the status cannot be written as JSON: {0}")]
     Json(#[from] serde_json::Error),
     /// A client for a ServiceAccount cannot be made.
-    #[error("cannot act as {0}: {1}")]
-    Impersonation(String, kube::Error),
+    #[error("cannot act as {0}: {1:#}")]
+    Impersonation(String, anyhow::Error),
     /// The blocking part panicked.
     #[error("loading ended abnormally: {0}")]
     Join(#[from] tokio::task::JoinError),
@@ -269,6 +273,11 @@ impl Context {
         })
     }
 
+    /// All Kustomizations, as the watch shows them.
+    pub fn all(&self) -> Vec<Arc<Kustomization>> {
+        self.store.get().map(Store::state).unwrap_or_default()
+    }
+
     /// A Kustomization, as the watch shows it.
     pub fn find(&self, owner: &Owner) -> Option<Arc<Kustomization>> {
         let reference = ObjectRef::new(&owner.name).within(&owner.namespace);
@@ -318,8 +327,8 @@ impl Context {
     }
 
     /// Another Kustomization that has not looked yet at what its source has now, and may want what `owner` no longer does.
-    pub fn unread(&self, owner: &Owner) -> Option<Owner> {
-        let all = self.store.get().map(Store::state).unwrap_or_default();
+    pub fn unread(&self, owner: &Owner) -> Option<Awaited> {
+        let all = self.all();
         all.iter().find_map(|object| {
             let other = Owner {
                 namespace: object.namespace().unwrap_or_default(),
@@ -329,9 +338,31 @@ impl Context {
             if other == *owner || idle {
                 return None;
             }
-            let source = self.sources.find(&source_key(&object.spec, &other.namespace))?;
-            let artifact = source.artifact?;
-            (!self.wishes.has_looked(&other, &artifact.digest)).then_some(other)
+            let key = source_key(&object.spec, &other.namespace);
+            if self.is_to_be_asked(&key) {
+                return Some(Awaited::Source(other, key));
+            }
+            let artifact = self.sources.find(&key)?.artifact?;
+            (!self.wishes.has_looked(&other, &artifact.digest)).then_some(Awaited::Look(other))
+        })
+    }
+
+    /// Whether a source exists that is still to be asked for the first time since the start.
+    fn is_to_be_asked(&self, key: &SourceKey) -> bool {
+        if !self.sources.is_to_be_asked(key) {
+            return false;
+        }
+        // Before the watch has shown all of them any name may be one.
+        let Some(store) = self.source.store.get() else {
+            return true;
+        };
+        if store.wait_until_ready().now_or_never().is_none() {
+            return true;
+        }
+        let found = store.get(&ObjectRef::new(&key.1).within(&key.0));
+        found.is_some_and(|source| {
+            let suspension = Suspension::of(source.spec.suspend, &source.metadata, Timestamp::now());
+            source.metadata.deletion_timestamp.is_none() && !suspension.is_active()
         })
     }
 
@@ -351,7 +382,7 @@ impl Context {
     }
 
     fn wake_those(&self, which: impl Fn(&Kustomization) -> bool) {
-        for object in self.store.get().map(Store::state).unwrap_or_default() {
+        for object in self.all() {
             if which(&object) {
                 self.wake(&Owner {
                     namespace: object.namespace().unwrap_or_default(),

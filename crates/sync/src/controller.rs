@@ -78,8 +78,14 @@ pub async fn run(
     // `Err`: it is set already, which only a second controller in one context could do.
     drop(context.store.set(store.clone()));
     let by_source = {
-        let store = store.clone();
-        changed.flat_map(move |key| futures::stream::iter(users_of(&store, &key)))
+        let (store, context) = (store.clone(), Arc::clone(&context));
+        changed.flat_map(move |key| {
+            let mut users = users_of(&store, &key);
+            // They may have waited for the source to be asked.
+            let waiting = context.wishes.take_waiting().into_iter();
+            users.extend(waiting.map(|owner| ObjectRef::new(&owner.name).within(&owner.namespace)));
+            futures::stream::iter(users)
+        })
     };
     controller
         .reconcile_on(wakes.map(|owner| ObjectRef::new(&owner.name).within(&owner.namespace)))

@@ -1,12 +1,13 @@
 //! Pure: from what was observed to what is done.
 
 use std::{
-    collections::{BTreeSet, HashSet},
-    fmt,
+    collections::{BTreeMap, BTreeSet, HashSet},
+    fmt::{self, Write as _},
     sync::Arc,
 };
 
 use crate::{
+    cascade::{Cascade, Occupied, as_kustomization},
     cluster::live::Need,
     inventory::Inventory,
     object::{Gvk, ObjectId},
@@ -15,6 +16,8 @@ use crate::{
 
 /// Inventories up to this size have no deletion budget.
 const SMALL_INVENTORY: usize = 10;
+/// Kustomizations that a message names.
+const NAMED: usize = 5;
 
 /// An object that Git wants and that the cluster can have.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +74,8 @@ pub struct Observed<'a> {
     pub confirmed: Option<&'a str>,
     /// How much of an inventory may go without confirmation, in percent.
     pub budget: u8,
+    /// What else would go with what Git dropped.
+    pub cascade: &'a Cascade,
 }
 
 /// Whether objects that Git no longer wants are deleted.
@@ -83,7 +88,7 @@ pub enum Prune {
 }
 
 /// Why deletions do not happen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Held {
     /// Something could not be read, so what looks removed may only be broken.
     Partial,
@@ -95,6 +100,15 @@ pub enum Held {
         deletions: usize,
         /// Objects in the inventory.
         of: usize,
+        /// The Kustomizations among those that would be deleted, and how many objects would go with each.
+        nested: Vec<(ObjectId, usize)>,
+    },
+    /// How much would go with a Kustomization is not known.
+    Unweighed {
+        /// The Kustomization.
+        id: ObjectId,
+        /// Why it is not known.
+        why: String,
     },
 }
 
@@ -105,6 +119,8 @@ pub struct Plan {
     pub apply: Vec<(Stage, usize)>,
     /// Objects to delete, in order.
     pub delete: Vec<ObjectId>,
+    /// Those among them that have to stay as long as others are in them.
+    pub occupied: BTreeMap<ObjectId, Occupied>,
     /// Why deletions are held back, and how many.
     pub held: Option<(Held, usize)>,
     /// What Git no longer wants and stays: pruning is off, or held. It stays in the inventory.
@@ -149,7 +165,8 @@ pub fn decide(seen: &Observed<'_>) -> Plan {
         .cloned()
         .collect();
     surplus.sort_by_cached_key(|id| std::cmp::Reverse(stage_of(id)));
-    match (surplus.is_empty(), seen.prune, hold(seen, surplus.len())) {
+    plan.occupied = occupied(seen, &surplus);
+    match (surplus.is_empty(), seen.prune, hold(seen, &surplus)) {
         (true, ..) => {}
         (false, Prune::Keep, _) => plan.kept = surplus,
         (false, Prune::Delete, Some(held)) => {
@@ -178,15 +195,92 @@ pub fn stage_of(id: &ObjectId) -> Stage {
     })
 }
 
-fn hold(seen: &Observed<'_>, deletions: usize) -> Option<Held> {
+/// What of the surplus holds objects that stay.
+fn occupied(seen: &Observed<'_>, surplus: &[ObjectId]) -> BTreeMap<ObjectId, Occupied> {
+    let mut occupied = seen.cascade.occupied.clone();
+    if seen.cascade.scopes.is_empty() {
+        return occupied;
+    }
+    let goes: HashSet<&ObjectId> = surplus.iter().collect();
+    let wanted = seen.candidates.iter().map(|candidate| &candidate.id);
+    let stays: BTreeSet<&ObjectId> = wanted
+        .chain(seen.inventory.keys().filter(|id| !goes.contains(id)))
+        .collect();
+    for (id, scope) in &seen.cascade.scopes {
+        let mut inside = stays.iter().filter(|other| scope.holds(other));
+        if let Some(one) = inside.next() {
+            let own = Occupied::Own {
+                one: (*one).clone(),
+                objects: inside.count() + 1,
+            };
+            occupied.insert(id.clone(), own);
+        }
+    }
+    occupied
+}
+
+fn hold(seen: &Observed<'_>, surplus: &[ObjectId]) -> Option<Held> {
     match seen.knowledge {
         Knowledge::Partial => return Some(Held::Partial),
         Knowledge::Empty => return Some(Held::Empty),
         Knowledge::Complete => {}
     }
-    let of = seen.inventory.len();
-    let over = of > SMALL_INVENTORY && deletions * 100 > of * usize::from(seen.budget);
-    (over && seen.confirmed != Some(seen.revision)).then_some(Held::Budget { deletions, of })
+    if seen.confirmed == Some(seen.revision) {
+        return None;
+    }
+    let all: BTreeSet<&ObjectId> = seen.inventory.keys().collect();
+    let fall = |roots: &BTreeSet<&ObjectId>| seen.cascade.fall(roots, &all);
+    let goes = fall(&surplus.iter().collect());
+    if let Some((id, why)) = goes.unknown {
+        return Some(Held::Unweighed { id, why });
+    }
+    let over =
+        |deletions: usize, of: usize| of > SMALL_INVENTORY && deletions * 100 > of * usize::from(seen.budget);
+    // Neither measure excuses the other: what a child holds that stays does not make more go of what is here.
+    let (here, of_here) = (surplus.len(), seen.inventory.len());
+    let (deletions, of) = (goes.objects, fall(&all).objects);
+    let (deletions, of) = match (over(deletions, of), over(here, of_here)) {
+        (true, _) => (deletions, of),
+        (false, true) => (here, of_here),
+        (false, false) => return None,
+    };
+    let with = |id: &ObjectId| fall(&[id].into()).objects - 1;
+    let nested = surplus.iter().filter(|id| as_kustomization(id).is_some());
+    let nested = nested.map(|id| (id.clone(), with(id)));
+    let nested = if deletions > here {
+        nested.filter(|(_, count)| *count > 0).collect()
+    } else {
+        Vec::new()
+    };
+    Some(Held::Budget {
+        deletions,
+        of,
+        nested,
+    })
+}
+
+impl Held {
+    /// Which Kustomizations have a part in it: `, including 100 object(s) of the Kustomization apps/shop`.
+    pub fn nested(&self) -> String {
+        let Self::Budget { nested, .. } = self else {
+            return String::new();
+        };
+        let mut text = String::new();
+        for (index, (id, count)) in nested.iter().take(NAMED).enumerate() {
+            let and = if index == 0 { ", including" } else { " and" };
+            // Writing to a String cannot fail.
+            let _ = write!(
+                text,
+                "{and} {count} object(s) of the Kustomization {}/{}",
+                id.namespace, id.name
+            );
+        }
+        let others: usize = nested.iter().skip(NAMED).map(|(_, count)| count).sum();
+        if others > 0 {
+            let _ = write!(text, " and {others} of others");
+        }
+        text
+    }
 }
 
 impl fmt::Display for Held {
@@ -194,11 +288,21 @@ impl fmt::Display for Held {
         match self {
             Self::Partial => f.write_str("nothing is deleted until every manifest can be read"),
             Self::Empty => f.write_str("nothing is deleted, because the path holds no manifest"),
-            Self::Budget { deletions, of } => write!(f, "{deletions} of {of} objects would be deleted"),
+            Self::Budget { deletions, of, .. } => {
+                write!(f, "{deletions} of {of} objects would be deleted{}", self.nested())
+            }
+            Self::Unweighed { id, why } => write!(
+                f,
+                "nothing is deleted, because it is not known how many objects would go with the Kustomization {}/{}: {why}",
+                id.namespace, id.name
+            ),
         }
     }
 }
 
+#[cfg(test)]
+#[path = "decide_cascades.rs"]
+mod cascades;
 #[cfg(test)]
 #[path = "decide_properties.rs"]
 mod properties;

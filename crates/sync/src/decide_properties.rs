@@ -273,6 +273,7 @@ impl World {
             revision: &revision,
             confirmed: confirmed.as_deref(),
             budget: BUDGET,
+            cascade: &Cascade::default(),
         });
         self.held += usize::from(plan.held.is_some());
         let before = sync.inventory.clone();

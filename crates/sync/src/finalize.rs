@@ -12,11 +12,13 @@ use plumbline_common::events;
 
 use crate::{
     api::{FINALIZER, KustomizationStatus},
+    cascade::{self, Cascade, Occupied},
     context::{Error, Memory},
     controller, decide,
-    inventory::Inventory,
+    inventory::{Inventory, Recorded},
+    object::ObjectId,
     prune::{self, Removal},
-    reconcile::Step,
+    reconcile::{IN_A_MOMENT, Step},
     remote::{Purpose, Reached},
     report, shards,
 };
@@ -26,20 +28,24 @@ const RETRY: Duration = Duration::from_secs(5);
 /// When objects that are being deleted are looked at again.
 const TERMINATION: Duration = Duration::from_secs(1);
 
+/// How what could not be deleted ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ends {
+    /// Others are about to delete what is in it.
+    BySelf,
+    /// Not without somebody who mends it.
+    Never,
+}
+
 impl Step<'_> {
     /// The Kustomization is being deleted: so are its objects, as its policy says.
     pub async fn finalize(&self, memory: &mut Memory) -> Result<Action, Error> {
-        let (context, spec, owner) = (self.context, &self.object.spec, self.owner);
+        let (context, owner) = (self.context, self.owner);
         if !controller::has_finalizer(self.object) {
             return Ok(Action::await_change());
         }
         let mut old = self.noted(memory).await?;
-        let delete = match spec.deletion_policy.as_deref() {
-            _ if self.is_suspended() => false,
-            Some("Orphan") => false,
-            Some("Delete" | "WaitForTermination") => true,
-            _ => spec.prune,
-        };
+        let delete = !self.is_suspended() && cascade::deletes(&self.object.spec);
         let is_empty = old.inventory.as_ref().is_none_or(|all| all.entries.is_empty());
         if delete && !is_empty {
             let cluster = match self.reach(memory, old, Purpose::Delete).await? {
@@ -98,53 +104,43 @@ impl Step<'_> {
             }
         }
         let client = self.client()?;
-        let tools = self.prune_tools(&client);
         context.wake_all(context.wishes.forget(owner));
-        if context.unread(owner).is_some() {
-            // First this, then a look: whoever looks in between calls back.
-            context.wishes.wait(owner);
-            if context.unread(owner).is_some() {
-                memory.inventory = Some(recorded);
-                return Ok(Some(Action::requeue(TERMINATION)));
-            }
+        if self.waits_for_others(memory, old, inventory.len()).await? {
+            memory.inventory = Some(recorded);
+            return Ok(Some(Action::requeue(TERMINATION)));
         }
         let mut surplus: Vec<_> = inventory.keys().cloned().collect();
         let heirs = context.wishes.heirs(owner, &cluster.id, &surplus);
         surplus.retain(|id| !heirs.contains_key(id));
         surplus.sort_by_cached_key(|id| std::cmp::Reverse(decide::stage_of(id)));
+        let mut cascade = Cascade::default();
+        self.look_into(&mut cascade, &surplus, &heirs).await;
+        let tools = self.prune_tools(&client, (&cascade.scopes, &cascade.occupied));
         for (id, heir) in &heirs {
             cluster.live.hand_over(id, heir);
         }
         cluster.live.forget_owner(owner);
         let mut removals = prune::prune(&tools, &surplus, inventory, &BTreeSet::new()).await;
+        let ends = self.let_go(&mut removals);
         for (id, heir) in heirs {
             context.wake(&heir);
             removals.insert(id, Removal::HandedOver(heir));
         }
         let left: Inventory = inventory
             .iter()
-            .filter(|(id, _)| matches!(removals.get(id), Some(Removal::Failed(_)) | None))
+            .filter(|(id, _)| {
+                matches!(
+                    removals.get(id),
+                    Some(Removal::Failed(_) | Removal::Occupied(_)) | None
+                )
+            })
             .map(|(id, version)| (id.clone(), Arc::clone(version)))
             .collect();
         if !left.is_empty() {
-            let problems: Vec<String> = removals
-                .iter()
-                .filter_map(|(id, removal)| match removal {
-                    Removal::Failed(message) => Some(format!("{id}: {message}")),
-                    _ => None,
-                })
-                .take(20)
-                .collect();
-            let message = format!(
-                "{} object(s) cannot be deleted:\n{}",
-                left.len(),
-                problems.join("\n")
-            );
-            let mut new = report::not_ready(old, "PruneFailed", &message, self.about);
-            new.inventory = recorded.with(left).written;
-            self.tell_failure(old, &new, "");
-            context.write_status(owner, memory, old, new).await?;
-            return Ok(Some(Action::requeue(RETRY.min(controller::retry_interval(spec)))));
+            let told = self
+                .left_over(memory, old, (&recorded, left), &removals, ends)
+                .await;
+            return told.map(Some);
         }
         if let Some(changes) = report::changes(&BTreeMap::new(), &removals) {
             tracing::info!(
@@ -172,6 +168,84 @@ impl Step<'_> {
             return Ok(Some(Action::requeue(TERMINATION)));
         }
         Ok(None)
+    }
+
+    /// Whether another Kustomization may want what is to be deleted, and has not looked yet.
+    async fn waits_for_others(
+        &self,
+        memory: &mut Memory,
+        old: &KustomizationStatus,
+        objects: usize,
+    ) -> Result<bool, Error> {
+        let (context, owner) = (self.context, self.owner);
+        if context.unread(owner).is_none() {
+            return Ok(false);
+        }
+        // First this, then a look: whoever looks in between calls back.
+        context.wishes.wait(owner);
+        let Some(awaited) = context.unread(owner) else {
+            return Ok(false);
+        };
+        let since = *memory.moving_since.get_or_insert(self.begun);
+        if since.elapsed() > IN_A_MOMENT {
+            let message = format!("{objects} object(s) {awaited}");
+            let new = report::not_ready(old, "Progressing", &message, self.about);
+            context.write_status(owner, memory, old, new).await?;
+        }
+        Ok(true)
+    }
+
+    /// Says what is still there and why, and that is all that the inventory has from now on.
+    async fn left_over(
+        &self,
+        memory: &mut Memory,
+        old: &KustomizationStatus,
+        (recorded, left): (&Recorded, Inventory),
+        removals: &BTreeMap<ObjectId, Removal>,
+        ends: Ends,
+    ) -> Result<Action, Error> {
+        let problems: Vec<String> = removals
+            .iter()
+            .filter_map(|(id, removal)| match removal {
+                Removal::Failed(message) => Some(format!("{id}: {message}")),
+                Removal::Occupied(occupied) => Some(format!("{id}: {occupied}")),
+                _ => None,
+            })
+            .take(20)
+            .collect();
+        let (reason, what) = match ends {
+            Ends::BySelf => ("Progressing", "are deleted as soon as others in them are"),
+            Ends::Never => ("PruneFailed", "cannot be deleted"),
+        };
+        let message = format!("{} object(s) {what}:\n{}", left.len(), problems.join("\n"));
+        let mut new = report::not_ready(old, reason, &message, self.about);
+        new.inventory = recorded.with(left).written;
+        if ends == Ends::Never {
+            self.tell_failure(old, &new, "");
+        }
+        self.context.write_status(self.owner, memory, old, new).await?;
+        Ok(Action::requeue(
+            RETRY.min(controller::retry_interval(&self.object.spec)),
+        ))
+    }
+
+    /// What others have objects in and keep stays, and is let go: a Kustomization does not wait for what may never be. Says
+    /// how the rest ends.
+    fn let_go(&self, removals: &mut BTreeMap<ObjectId, Removal>) -> Ends {
+        let mut ends = Ends::BySelf;
+        for removal in removals.values_mut() {
+            match removal {
+                Removal::Occupied(occupied) if occupied.is_leaving() => self.context.wishes.wait(self.owner),
+                Removal::Occupied(Occupied::Other { .. }) => {
+                    *removal = Removal::Released(
+                        "another Kustomization has objects in it: delete it by hand if it should go",
+                    );
+                }
+                Removal::Failed(_) | Removal::Occupied(_) => ends = Ends::Never,
+                _ => {}
+            }
+        }
+        ends
     }
 
     /// Whether the policy is to wait until the objects are gone, and the time for it is not up.

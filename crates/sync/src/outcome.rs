@@ -57,6 +57,14 @@ pub fn summary<'r>(
                 "is no longer in Git, and is not deleted while a {} cannot be applied",
                 id.kind
             ),
+            // It is over in a moment.
+            Removal::Occupied(occupied) if occupied.is_leaving() => continue,
+            Removal::Occupied(occupied) => format!(
+                "is no longer in Git, and is not deleted, because {occupied}. If it should stay, let go of it: kubectl annotate \
+                 {} {} kustomize.toolkit.fluxcd.io/prune=disabled",
+                id.kind.to_lowercase(),
+                id.name
+            ),
             _ => continue,
         };
         apply.push(Problem {
@@ -73,7 +81,7 @@ pub fn summary<'r>(
         apply,
         awaited: awaited.into_iter().map(|(problem, _)| problem).collect(),
         untried: outcome.untried,
-        held: plan.held,
+        held: plan.held.clone(),
         total: desired.objects.len(),
         inventory: None,
         standing: Standing::Unchecked,
@@ -88,7 +96,12 @@ pub fn summary<'r>(
 
 /// Whether anything changed. What failed once more is no news: a status that counted it would wake us, and fail again.
 fn did_something(outcome: &act::Outcome, removals: &BTreeMap<ObjectId, Removal>) -> bool {
-    let stays = |removal: &Removal| matches!(removal, Removal::Failed(_) | Removal::Waits);
+    let stays = |removal: &Removal| {
+        matches!(
+            removal,
+            Removal::Failed(_) | Removal::Waits | Removal::Occupied(_)
+        )
+    };
     !outcome.applied.is_empty() || !removals.values().all(stays)
 }
 

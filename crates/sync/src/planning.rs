@@ -6,8 +6,9 @@ use kube::ResourceExt as _;
 
 use crate::{
     api::CONFIRM_DELETION,
+    cascade::Cascade,
     cluster::live::Owner,
-    decide::{self, Plan, Prune},
+    decide::{self, Held, Plan, Prune},
     inventory::{Inventory, Recorded},
     manifest::{Desired, Overlay},
     object::ObjectId,
@@ -30,11 +31,36 @@ pub struct Planned {
     pub plan: Plan,
     /// Objects that other Kustomizations have from now on.
     pub heirs: HashMap<ObjectId, Owner>,
+    /// What would go with what is to be deleted.
+    pub cascade: Cascade,
 }
 
 impl Step<'_> {
-    /// Decides what is to be done. No request is made.
-    pub(crate) fn plan(&self, recorded: Recorded, artifact: &Artifact, desired: &Desired) -> Planned {
+    /// Decides what is to be done. A request is made only for what would go with what is to be deleted.
+    pub(crate) async fn plan(&self, recorded: Recorded, artifact: &Artifact, desired: &Desired) -> Planned {
+        let planned = self.decide(recorded, artifact, desired, Cascade::default());
+        let Plan {
+            delete, held, kept, ..
+        } = &planned.plan;
+        let is_dropped = matches!(held, Some((Held::Budget { .. }, _)));
+        let surplus = if is_dropped { kept } else { delete };
+        if surplus.is_empty() {
+            return planned;
+        }
+        let cascade = self.cascade(surplus, &planned.inventory, &planned.heirs).await;
+        if cascade == Cascade::default() {
+            return planned;
+        }
+        self.decide(planned.recorded, artifact, desired, cascade)
+    }
+
+    fn decide(
+        &self,
+        recorded: Recorded,
+        artifact: &Artifact,
+        desired: &Desired,
+        cascade: Cascade,
+    ) -> Planned {
         let (context, spec, owner) = (self.context, &self.object.spec, self.owner);
         let (live, which) = (&self.cluster.live, &self.cluster.id);
         let overlay = observe::overlay(owner, spec);
@@ -69,6 +95,7 @@ impl Step<'_> {
                 revision: &artifact.revision,
                 confirmed: confirmed.map(String::as_str),
                 budget: context.settings.budget,
+                cascade: &cascade,
             })
         };
         let mut plan = decide(&inventory);
@@ -88,6 +115,7 @@ impl Step<'_> {
             inventory,
             plan,
             heirs,
+            cascade,
         }
     }
 }

@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 
 use crate::{
     api::{ADOPTED, DIGEST, OWNER_NAME, OWNER_NAMESPACE, PRUNE, REVISION},
+    cascade::{Occupied, Scope},
     cluster::{
         fields::MANAGER,
         kinds::{Kind, Kinds, KindsError},
@@ -39,6 +40,10 @@ pub struct Tools<'a> {
     pub owner: &'a Owner,
     /// What stays because everything stands on it.
     pub vital: Vital<'a>,
+    /// What the objects hold that others are in.
+    pub scopes: &'a BTreeMap<ObjectId, Scope>,
+    /// Those that hold something that has to stay.
+    pub occupied: &'a BTreeMap<ObjectId, Occupied>,
 }
 
 /// What became of an object that Git no longer wants.
@@ -58,6 +63,8 @@ pub enum Removal {
     Failed(String),
     /// It stays ours until an object of the same kind can be applied.
     Waits,
+    /// It stays ours as long as others are in it.
+    Occupied(Occupied),
 }
 
 /// Whether an object can be what keeps others from being applied: it never waits for them.
@@ -79,6 +86,12 @@ pub async fn prune(
             .filter(|id| stage_of(id) == *stage)
             .cloned()
             .collect();
+        // What turned out to stay just now keeps what it is in.
+        let kept: BTreeMap<ObjectId, Kept> = due
+            .iter()
+            .filter_map(|id| Some((id.clone(), kept_in(tools.scopes.get(id)?, &removals)?)))
+            .collect();
+        let kept = &kept;
         let mut results = stream::iter(due)
             .map(|id| async move {
                 if troubled.contains(&(id.group.clone(), id.kind.clone())) {
@@ -87,7 +100,7 @@ pub async fn prune(
                 // `Err`: the semaphore is never closed.
                 let _permit = tools.in_flight.acquire().await;
                 let version = inventory.get(&id).map(AsRef::as_ref).unwrap_or_default();
-                let removal = remove(tools, &id, version).await;
+                let removal = remove(tools, &id, version, kept.get(&id)).await;
                 (
                     id,
                     removal.unwrap_or_else(|error| Removal::Failed(error.to_string())),
@@ -95,7 +108,10 @@ pub async fn prune(
             })
             .buffer_unordered(tools.concurrency);
         while let Some((id, removal)) = results.next().await {
-            if !matches!(removal, Removal::Failed(_) | Removal::Waits) {
+            if !matches!(
+                removal,
+                Removal::Failed(_) | Removal::Waits | Removal::Occupied(_)
+            ) {
                 tools.live.forget(&id);
             }
             removals.insert(id, removal);
@@ -104,7 +120,41 @@ pub async fn prune(
     removals
 }
 
-async fn remove(tools: &Tools<'_>, id: &ObjectId, version: &str) -> Result<Removal, RequestError> {
+/// Why an object stays that holds others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Kept {
+    /// Something in it stays for good, and is no longer ours.
+    ForGood,
+    /// Something in it stays for now.
+    ForNow(Occupied),
+}
+
+/// What became of the objects in `scope`, if that keeps what holds them.
+fn kept_in(scope: &Scope, removals: &BTreeMap<ObjectId, Removal>) -> Option<Kept> {
+    let inside = || removals.iter().filter(|(id, _)| scope.holds(id));
+    let stays = |removal: &Removal| {
+        matches!(
+            removal,
+            Removal::Failed(_) | Removal::Waits | Removal::Occupied(_)
+        )
+    };
+    if inside().any(|(_, removal)| matches!(removal, Removal::Released(_))) {
+        return Some(Kept::ForGood);
+    }
+    let mut staying = inside().filter(|(_, removal)| stays(removal));
+    let (one, _) = staying.next()?;
+    Some(Kept::ForNow(Occupied::Own {
+        one: one.clone(),
+        objects: staying.count() + 1,
+    }))
+}
+
+async fn remove(
+    tools: &Tools<'_>,
+    id: &ObjectId,
+    version: &str,
+    kept: Option<&Kept>,
+) -> Result<Removal, RequestError> {
     if let Some(reason) = tools.vital.reason_to_keep(id) {
         return Ok(Removal::Released(reason));
     }
@@ -146,6 +196,13 @@ async fn remove(tools: &Tools<'_>, id: &ObjectId, version: &str) -> Result<Remov
             }
             return Ok(Removal::Released(reason));
         }
+        match (kept, tools.occupied.get(id)) {
+            (Some(Kept::ForGood), _) => return Ok(Removal::Released(HOLDS_WHAT_STAYS)),
+            (Some(Kept::ForNow(occupied)), _) | (None, Some(occupied)) => {
+                return Ok(Removal::Occupied(occupied.clone()));
+            }
+            (None, None) => {}
+        }
         match requests::delete(tools.client, &kind, id, &metadata).await {
             // It changed between reading and deleting: look again.
             Err(RequestError::Conflict(_)) if attempt < 5 => {}
@@ -179,6 +236,8 @@ fn not_looked_up(id: &ObjectId, error: &KindsError) -> RequestError {
 
 const WAS_THERE_BEFORE: &str =
     "it was there before this Kustomization first applied it: delete it by hand if it should go";
+
+const HOLDS_WHAT_STAYS: &str = "something is in it that stays: delete it by hand if it should go";
 
 /// Why an object stays although Git no longer wants it.
 pub(crate) fn reason_to_keep(metadata: &ObjectMeta, owner: &Owner) -> Option<&'static str> {

@@ -14,6 +14,7 @@ use crate::{
     atomic::FailurePolicy,
     cluster::live::Owner,
     decide::Held,
+    hand_over::Awaited,
     manifest::Problem,
     object::ObjectId,
     prune::Removal,
@@ -66,8 +67,8 @@ pub struct Result<'a> {
     pub standing: Standing,
     /// What the revision may not do as long as something of it is refused.
     pub policy: FailurePolicy,
-    /// Objects that another Kustomization hands over, or may take: which one is waited for.
-    pub moving: Option<(usize, Owner)>,
+    /// Objects that wait for another Kustomization.
+    pub moving: Option<(usize, Awaited)>,
     /// Objects that two Kustomizations want, and the other one.
     pub contested: Vec<(ObjectId, Owner)>,
     /// Why an earlier revision than the source's is applied, if one is.
@@ -160,11 +161,8 @@ fn verdict(result: &Result<'_>) -> Verdict {
         );
         return ("Unknown", "Progressing", message);
     }
-    if let Some((count, other)) = &result.moving {
-        let message = format!(
-            "{count} object(s) that are in another place of Git now wait for the Kustomization {}/{}",
-            other.namespace, other.name
-        );
+    if let Some((count, awaited)) = &result.moving {
+        let message = format!("{count} object(s) {awaited}");
         return ("Unknown", "Progressing", message);
     }
     if !result.awaited.is_empty() {
@@ -256,14 +254,27 @@ fn contested(status: &mut KustomizationStatus, objects: &[(ObjectId, Owner)], ab
 /// What is held back, and how it goes on.
 fn held(result: &Result<'_>) -> Option<Verdict> {
     let revision = result.revision;
-    let (reason, message) = match result.held? {
-        (Held::Budget { deletions, of }, _) => (
+    let confirm = || {
+        format!(
+            "If that is intended: kubectl annotate kustomization {} --namespace {} --overwrite {CONFIRM_DELETION}={revision}",
+            result.name, result.namespace
+        )
+    };
+    let (reason, message) = match result.held.as_ref()? {
+        (held @ Held::Budget { deletions, of, .. }, _) => (
             "DeletionHeld",
             format!(
-                "{deletions} of {of} objects are gone from Git at revision {revision}, which is more than may be deleted \
-                 without confirmation. Nothing was deleted. If that is intended: kubectl annotate kustomization {} \
-                 --namespace {} --overwrite {CONFIRM_DELETION}={revision}",
-                result.name, result.namespace
+                "{deletions} of {of} objects are gone from Git at revision {revision}{}, which is more than may be deleted \
+                 without confirmation. Nothing was deleted. {}",
+                held.nested(),
+                confirm()
+            ),
+        ),
+        (held @ Held::Unweighed { .. }, count) => (
+            "DeletionHeld",
+            format!(
+                "{count} object(s) are gone from Git at revision {revision}, but {held}. It is tried again. {}",
+                confirm()
             ),
         ),
         (Held::Empty, count) => (
@@ -438,7 +449,11 @@ pub fn changes(
                 "{id} handed over to the Kustomization {}/{}, which has it now",
                 heir.namespace, heir.name
             )),
-            Removal::Terminating | Removal::Gone | Removal::Failed(_) | Removal::Waits => {}
+            Removal::Terminating
+            | Removal::Gone
+            | Removal::Failed(_)
+            | Removal::Waits
+            | Removal::Occupied(_) => {}
         }
     }
     (!lines.is_empty()).then(|| lines.join("\n"))

@@ -104,7 +104,14 @@ fn a_held_deletion_says_exactly_what_to_type() {
         "kubectl annotate kustomization app --namespace team --overwrite plumbline.dev/confirm-deletion={REVISION}"
     );
     let held = Result {
-        held: Some((Held::Budget { deletions: 9, of: 12 }, 9)),
+        held: Some((
+            Held::Budget {
+                deletions: 9,
+                of: 12,
+                nested: Vec::new(),
+            },
+            9,
+        )),
         ..result()
     };
     let status = finished(&KustomizationStatus::default(), &held, about());

@@ -33,7 +33,7 @@ use crate::{
     context::{Context, CrossNamespace, Settings},
     controller,
     depends::{dependants::Dependants, watch::Gates},
-    git::{FileUrls, Mirrors, UrlPolicy},
+    git::{self, FileUrls, Mirrors, UrlPolicy},
     metrics::Metrics,
     receiver,
     remote::{KubeconfigPolicy, RemoteClusters, Unverified},
@@ -49,6 +49,7 @@ pub async fn run(args: ControllerArgs) -> anyhow::Result<()> {
     for flag in args.without_effect() {
         tracing::warn!(flag, "the flag is accepted for compatibility and has no effect");
     }
+    git::sweep();
     let mut addresses = vec![
         admin::listen_address(&args.health_addr)?,
         admin::listen_address(&args.metrics_addr)?,
@@ -280,6 +281,7 @@ pub(crate) fn parts(
         id: ClusterId::Home,
         client: kube.clone(),
         config: Some(config),
+        observer: Some(Arc::new(metrics.clone())),
         kinds: Kinds::new(kube.clone()),
         live,
         watches,
@@ -351,7 +353,7 @@ fn watches(
         let mut config = config.clone();
         config.auth_info.impersonate = Some(format!("system:serviceaccount:{namespace}:{account}"));
         config.auth_info.impersonate_groups = None;
-        Client::try_from(config)?
+        client::of(&config, None)?
     };
     let scope = Scope::Only(namespace.clone());
     Ok(watch::Watches::new(client, scope, live, wake))

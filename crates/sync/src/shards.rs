@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::{
     api::{Kustomization, KustomizationStatus},
-    cluster::fields::MANAGER,
+    cluster::{fields::MANAGER, requests},
     context::{Error, Memory, bounded},
     inventory::{Home, Recorded},
     reconcile::Step,
@@ -34,7 +34,7 @@ pub(crate) async fn read(
     for number in recorded.unread.clone() {
         let id = home.shard(number);
         let api: Api<ConfigMap> = Api::namespaced(client.clone(), &id.namespace);
-        let found = api.get_opt(&id.name).await;
+        let found = requests::bounded(api.get_opt(&id.name)).await;
         let failed = |why: &str| {
             format!(
                 "the ConfigMap {}/{}, which holds a part of the inventory, {why}; nothing is applied or deleted meanwhile",

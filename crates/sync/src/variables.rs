@@ -9,7 +9,11 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::Api;
 use zeroize::Zeroizing;
 
-use crate::{manifest::Variables, reconcile::Step};
+use crate::{
+    cluster::requests::{ReadError, bounded},
+    manifest::Variables,
+    reconcile::Step,
+};
 
 type Values = BTreeMap<String, Zeroizing<String>>;
 
@@ -82,17 +86,17 @@ impl Step<'_> {
         &self,
         kind: &str,
         name: &str,
-    ) -> Result<Option<Vec<(String, Zeroizing<Vec<u8>>)>>, kube::Error> {
+    ) -> Result<Option<Vec<(String, Zeroizing<Vec<u8>>)>>, ReadError> {
         let (client, namespace) = (self.context.client.clone(), &self.owner.namespace);
         let bytes = |(name, value): (String, Vec<u8>)| (name, Zeroizing::new(value));
         if kind == "Secret" {
-            let found = Api::<Secret>::namespaced(client, namespace).get_opt(name).await?;
+            let secrets = Api::<Secret>::namespaced(client, namespace);
+            let found = bounded(secrets.get_opt(name)).await?;
             let data = found.map(|secret| secret.data.unwrap_or_default());
             return Ok(data.map(|data| data.into_iter().map(|(n, v)| bytes((n, v.0))).collect()));
         }
-        let found = Api::<ConfigMap>::namespaced(client, namespace)
-            .get_opt(name)
-            .await?;
+        let maps = Api::<ConfigMap>::namespaced(client, namespace);
+        let found = bounded(maps.get_opt(name)).await?;
         let data = found.map(|map| map.data.unwrap_or_default());
         Ok(data.map(|data| {
             data.into_iter()

@@ -116,6 +116,11 @@ impl Wishes {
         self.lock().waiting.insert(owner.clone());
     }
 
+    /// Those that wait for others to look, who look again themselves.
+    pub fn take_waiting(&self) -> Vec<Owner> {
+        self.lock().waiting.drain().collect()
+    }
+
     /// Who else wants each of these objects of one cluster.
     pub fn heirs<'i>(
         &self,

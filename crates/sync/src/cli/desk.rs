@@ -31,7 +31,7 @@ use crate::{
     cluster::live::Owner,
     config::ControllerArgs,
     context::Memory,
-    git::Mirrors,
+    git::{self, Mirrors},
     inventory::Recorded,
     manifest::Desired,
     metrics::Metrics,
@@ -78,6 +78,7 @@ impl Desk {
         } else {
             None
         };
+        git::sweep();
         let storage = tempfile::tempdir().context("cannot create a temporary directory")?;
         flags.storage_path = storage.path().to_owned();
         // Nothing is told: the sender of events is never started.
@@ -200,7 +201,7 @@ impl Desk {
     /// Plans with the whole inventory.
     pub(super) async fn plan(&self, step: &Step<'_>, wants: &Wants) -> anyhow::Result<Planned> {
         let recorded = self.inventory(step).await?;
-        Ok(step.plan(recorded, &wants.artifact, &wants.desired))
+        Ok(step.plan(recorded, &wants.artifact, &wants.desired).await)
     }
 
     /// The inventory, with the part of it that is not in the status.

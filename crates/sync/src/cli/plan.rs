@@ -211,7 +211,7 @@ async fn report(desk: &Desk, object: &Kustomization, args: &PlanArgs) -> anyhow:
     // Once to know which objects to read, and once more with what was read.
     let first = desk.plan(&step, &wants).await?;
     let found = verdict::read(&client, &step.cluster.live, &first).await;
-    let planned = step.plan(first.recorded, artifact, desired);
+    let planned = step.plan(first.recorded, artifact, desired).await;
     let bodies = Bodies::new(artifact.snapshot.clone(), desired);
     let secrets = step.secret_values().await;
     let vital = step.vital();
@@ -249,8 +249,8 @@ async fn report(desk: &Desk, object: &Kustomization, args: &PlanArgs) -> anyhow:
     }
     changes.extend(question.deletions().await);
     report.changes = changes;
-    report.held = planned.plan.held.map(|(held, _)| match held {
-        Held::Budget { .. } => format!(
+    report.held = planned.plan.held.as_ref().map(|(held, _)| match held {
+        Held::Budget { .. } | Held::Unweighed { .. } => format!(
             "{held}; to confirm once the source is at this revision: kubectl annotate kustomization {} -n {} --overwrite \
              {CONFIRM_DELETION}={}",
             owner.name, owner.namespace, artifact.revision

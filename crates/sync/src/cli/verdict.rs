@@ -314,6 +314,9 @@ impl Question<'_> {
             Ok(None) => None,
             Ok(Some(metadata)) => Some(match prune::reason_to_keep(&metadata, self.owner) {
                 Some(reason) => Change::new(Action::Release, id).saying(reason),
+                None if let Some(occupied) = self.planned.plan.occupied.get(id) => {
+                    Change::new(Action::Hold, id).saying(occupied.to_string())
+                }
                 None => match requests::dry_delete(self.client, &kind, id, &metadata).await {
                     Ok(()) => Change::new(Action::Delete, id),
                     Err(error) => Change::new(Action::Refuse, id)

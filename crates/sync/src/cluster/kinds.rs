@@ -82,6 +82,18 @@ impl Kinds {
         })
     }
 
+    /// The kind that a group serves under a plural name.
+    pub fn find_plural(&self, group: &str, plural: &str) -> Option<String> {
+        let known = self
+            .known
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()?;
+        let kinds = known.get(group)?.resources_by_stability();
+        let found = kinds.into_iter().find(|(resource, _)| resource.plural == plural);
+        Some(found?.0.kind)
+    }
+
     /// How often the API server has been asked; pass it to [`Self::refresh_since`].
     pub async fn asked(&self) -> u64 {
         *self.refresh.lock().await

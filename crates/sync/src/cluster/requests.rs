@@ -25,6 +25,26 @@ pub(crate) const METADATA: &str = "application/json;as=PartialObjectMetadata;g=m
 /// Bound on one request; the client's own retries of 429, 503 and 504 fall under it.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Bound on reading one object that a look cannot go on without: a Secret, variables, a part of an inventory.
+const READ: Duration = Duration::from_secs(10);
+
+/// Why such an object could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The API server answers with an error.
+    #[error("{0}")]
+    Refused(#[from] kube::Error),
+    /// It does not answer.
+    #[error("the API server did not answer within {} s", READ.as_secs())]
+    Timeout,
+}
+
+/// Waits no longer for it than is good for the others that the same worker has to look at.
+pub async fn bounded<T>(read: impl Future<Output = Result<T, kube::Error>>) -> Result<T, ReadError> {
+    let read = tokio::time::timeout(READ, read).await;
+    Ok(read.map_err(|_| ReadError::Timeout)??)
+}
+
 /// Why a request did not do what it should.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {

@@ -8,6 +8,7 @@ use std::{
 };
 
 use kube::{Client, Config};
+use plumbline_common::{client, watched::Observer};
 use tokio::sync::Semaphore;
 
 use super::{
@@ -25,6 +26,8 @@ pub struct TargetCluster {
     pub client: Client,
     /// How to reach it as somebody else; `None` where the client is that somebody already.
     pub config: Option<Config>,
+    /// Who is told of the requests of clients that act as somebody else.
+    pub observer: Option<Arc<dyn Observer>>,
     /// Kinds that are served.
     pub kinds: Kinds,
     /// What is known of applied objects.
@@ -61,7 +64,7 @@ pub async fn starting(live: Arc<Live>) {
 
 impl TargetCluster {
     /// The client that acts as a user; as whoever the cluster is reached as where none is named.
-    pub fn client_as(&self, user: Option<&str>) -> Result<Client, kube::Error> {
+    pub fn client_as(&self, user: Option<&str>) -> anyhow::Result<Client> {
         let (Some(user), Some(config)) = (user, &self.config) else {
             return Ok(self.client.clone());
         };
@@ -73,7 +76,7 @@ impl TargetCluster {
         config.auth_info.impersonate = Some(user.to_owned());
         // Only the user: groups of the kubeconfig's own impersonation would be this account's rights.
         config.auth_info.impersonate_groups = None;
-        let client = Client::try_from(config)?;
+        let client = client::of(&config, self.observer.clone())?;
         clients.insert(user.to_owned(), client.clone());
         Ok(client)
     }

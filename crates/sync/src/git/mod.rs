@@ -46,3 +46,9 @@ pub use self::{
     snapshot::{Part, Snapshot},
     submodules::Submodule,
 };
+
+/// Removes what processes that were killed left in the directory of temporary files: the private keys of ssh. What a process
+/// that lives still needs stays.
+pub fn sweep() {
+    transport::sweep();
+}

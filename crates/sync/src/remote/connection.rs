@@ -241,6 +241,7 @@ impl Parts {
             id,
             client: self.client.clone(),
             config: None,
+            observer: None,
             kinds: Kinds::new(self.client.clone()),
             watches: Watches::new(self.client.clone(), self.scope.clone(), Arc::clone(&live), wake),
             live,

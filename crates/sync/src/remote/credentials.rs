@@ -18,7 +18,11 @@ use kube::{Api, Client, api::PostParams};
 use zeroize::Zeroizing;
 
 use super::{Connection, kubeconfig::Refusal, workload};
-use crate::{api::KubeConfigReference, api::SecretKeyReference, reconcile::Step};
+use crate::{
+    api::{KubeConfigReference, SecretKeyReference},
+    cluster::requests::{self, ReadError},
+    reconcile::Step,
+};
 
 /// How long a token lasts; the API server may shorten it.
 const LIFETIME: i64 = 3600;
@@ -38,7 +42,7 @@ type Subject = (String, String, Vec<String>);
 
 impl Tokens {
     /// A token that still lasts for a while.
-    async fn get(&self, client: &Client, subject: Subject) -> Result<Zeroizing<String>, kube::Error> {
+    async fn get(&self, client: &Client, subject: Subject) -> Result<Zeroizing<String>, ReadError> {
         let now = Instant::now();
         if let Some((token, until)) = self.lock().get(&subject)
             && *until > now
@@ -55,13 +59,10 @@ impl Tokens {
             ..TokenRequest::default()
         };
         let api: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
-        let answer = api
-            .create_token_request(account, &PostParams::default(), &request)
-            .await?;
+        let params = PostParams::default();
+        let answer = requests::bounded(api.create_token_request(account, &params, &request)).await?;
         let Some(status) = answer.status else {
-            return Err(kube::Error::Service(
-                "the API server answers without a token".into(),
-            ));
+            return Err(kube::Error::Service("the API server answers without a token".into()).into());
         };
         let lasts = status.expiration_timestamp.0.duration_since(Timestamp::now());
         let lasts = Duration::try_from(lasts).unwrap_or_default();
@@ -109,7 +110,7 @@ impl Step<'_> {
         let namespace = &self.owner.namespace;
         let field = format!("spec.kubeConfig.secretRef: Secret {namespace}/{}", secret.name);
         let api: Api<Secret> = Api::namespaced(self.context.client.clone(), namespace);
-        let found = api.get_opt(&secret.name).await;
+        let found = requests::bounded(api.get_opt(&secret.name)).await;
         let found = found.map_err(|error| failed(format!("{field} cannot be read: {error}")))?;
         let found = found.ok_or_else(|| {
             failed(format!(
@@ -135,7 +136,7 @@ impl Step<'_> {
         let field = format!("spec.kubeConfig.configMapRef: ConfigMap {namespace}/{name}");
         let client = &self.context.client;
         let api: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
-        let found = api.get_opt(name).await;
+        let found = requests::bounded(api.get_opt(name)).await;
         let found = found.map_err(|error| failed(format!("{field} cannot be read: {error}")))?;
         let found = found.ok_or_else(|| failed(format!("{field} does not exist: create it")))?;
         let data = found.data.unwrap_or_default();

@@ -292,14 +292,13 @@ async fn tell_all(
     context.metrics.resumed(KIND, &key.1, &key.0);
     let is_ready = conditions::is_true(&new.conditions, "Ready");
     context.metrics.ready(KIND, &key.1, &key.0, is_ready);
-    if let Ok(Fetched { artifact, .. }) = outcome
-        && context
-            .sources
-            .find(key)
-            .and_then(|s| s.artifact)
-            .is_none_or(|old| !Arc::ptr_eq(&old, &artifact))
-    {
-        context.sources.publish(key, artifact);
+    if let Ok(Fetched { artifact, .. }) = outcome {
+        let known = context.sources.find(key).and_then(|state| state.artifact);
+        if known.is_some_and(|known| Arc::ptr_eq(&known, &artifact)) {
+            context.sources.same(key);
+        } else {
+            context.sources.publish(key, artifact);
+        }
     }
     written
 }

@@ -1,6 +1,6 @@
 //! Why there is no new artifact, by Flux's reasons.
 
-use crate::git::GitError;
+use crate::{cluster::requests::ReadError, git::GitError};
 
 /// The condition type that tells whether signatures are as spec.verify demands.
 pub(super) const VERIFIED: &str = "SourceVerified";
@@ -18,7 +18,7 @@ pub(super) enum FetchError {
     SecretMissing(String, &'static str),
     /// The API server did not give the Secret.
     #[error("the Secret {0:?} cannot be read: {1}")]
-    SecretUnreadable(String, kube::Error),
+    SecretUnreadable(String, ReadError),
     /// A field of the object.
     #[error("{0}")]
     Field(String),

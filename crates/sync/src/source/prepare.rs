@@ -208,7 +208,7 @@ pub(super) async fn recall(
     };
     let recalled = tokio::task::spawn_blocking(move || look.recall(&described)).await?;
     if let Ok(Some(artifact)) = recalled {
-        context.sources.publish(key, Arc::clone(&artifact));
+        context.sources.recall(key, Arc::clone(&artifact));
     }
     Ok(())
 }

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     api::GitRepositorySpec,
+    cluster::requests,
     git::{FileUrls, Remote, RemoteUrl, UrlPolicy},
     signature::Keys,
 };
@@ -69,7 +70,7 @@ pub(super) async fn read(
             duration::parse(timeout).map_err(|error| FetchError::Field(format!("spec.timeout: {error}")))?;
     }
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
-    let read = async |name: &str, field| match secrets.get_opt(name).await {
+    let read = async |name: &str, field| match requests::bounded(secrets.get_opt(name)).await {
         Ok(Some(secret)) => Ok(secret),
         Ok(None) => Err(FetchError::SecretMissing(name.to_owned(), field)),
         Err(error) => Err(FetchError::SecretUnreadable(name.to_owned(), error)),

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use tokio::sync::mpsc;
@@ -40,10 +41,16 @@ pub struct SourceState {
     pub artifact: Option<Arc<Artifact>>,
     /// Why there is nothing newer, in the words of its Ready condition.
     pub problem: Option<String>,
+    /// Whether it was asked since this process began, whatever came of it. Before, what an earlier process fetched may be old.
+    pub asked: bool,
 }
+
+/// No source is waited for longer than this after the start, however long it takes to ask it.
+const PATIENCE: Duration = Duration::from_mins(5);
 
 /// All GitRepositories.
 pub struct Sources {
+    begun: Instant,
     states: Mutex<HashMap<SourceKey, SourceState>>,
     changed: mpsc::UnboundedSender<SourceKey>,
     subscribers: Mutex<Vec<mpsc::UnboundedSender<SourceKey>>>,
@@ -53,6 +60,7 @@ impl Sources {
     /// Nothing is known yet. `changed` receives the sources that have a new artifact.
     pub fn new(changed: mpsc::UnboundedSender<SourceKey>) -> Self {
         Self {
+            begun: Instant::now(),
             states: Mutex::default(),
             changed,
             subscribers: Mutex::default(),
@@ -80,14 +88,35 @@ impl Sources {
 
     /// A revision was fetched.
     pub fn publish(&self, key: &SourceKey, artifact: Arc<Artifact>) {
-        self.lock().insert(
-            key.clone(),
-            SourceState {
-                artifact: Some(artifact),
-                problem: None,
-            },
-        );
+        self.put(key, artifact, true);
+    }
+
+    /// A revision is still there that an earlier process fetched.
+    pub fn recall(&self, key: &SourceKey, artifact: Arc<Artifact>) {
+        self.put(key, artifact, false);
+    }
+
+    fn put(&self, key: &SourceKey, artifact: Arc<Artifact>, asked: bool) {
+        let mut states = self.lock();
+        let state = states.entry(key.clone()).or_default();
+        *state = SourceState {
+            artifact: Some(artifact),
+            problem: None,
+            asked: asked || state.asked,
+        };
+        drop(states);
         self.tell(key);
+    }
+
+    /// It was asked, and has what is known.
+    pub fn same(&self, key: &SourceKey) {
+        let mut states = self.lock();
+        let Some(state) = states.get_mut(key) else { return };
+        let is_news = !std::mem::replace(&mut state.asked, true);
+        drop(states);
+        if is_news {
+            self.tell(key);
+        }
     }
 
     /// There is nothing newer, for this reason; what was fetched stays in use.
@@ -95,13 +124,20 @@ impl Sources {
         let news = {
             let mut states = self.lock();
             let state = states.entry(key.clone()).or_default();
+            let is_first = !std::mem::replace(&mut state.asked, true);
             let news = state.artifact.is_none() && state.problem.as_ref() != Some(&problem);
             state.problem = Some(problem);
-            news
+            news || is_first
         };
         if news {
             self.tell(key);
         }
+    }
+
+    /// Whether what a source has may be older than what its repository has: it was not yet asked since the start, and there is
+    /// still time for it. One that fails has what it had.
+    pub fn is_to_be_asked(&self, key: &SourceKey) -> bool {
+        self.begun.elapsed() < PATIENCE && !self.lock().get(key).is_some_and(|state| state.asked)
     }
 
     /// The GitRepository is gone.

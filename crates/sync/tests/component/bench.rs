@@ -129,6 +129,7 @@ impl Bench {
     }
 
     fn in_world(world: World) -> anyhow::Result<Self> {
+        std::fs::create_dir(world.dir().join("tmp"))?;
         let repository = Repository::init(world.dir())?;
         let server = GitServer::http(&repository)?;
         let kubeconfig = impersonating(&world.kubeconfig(), world.dir(), &user(world.namespace()))?;
@@ -183,6 +184,7 @@ impl Bench {
             .args(arguments)
             .env("KUBECONFIG", &self.kubeconfig)
             .env("POD_NAME", pod)
+            .env("TMPDIR", self.world.dir().join("tmp"))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::options().create(true).append(true).open(&log)?);

@@ -26,6 +26,8 @@ pub(crate) enum Fault {
     Status(u16),
     /// This status, with a web page.
     Page(u16),
+    /// No answer, ever.
+    Silence,
     /// A watch that says that its resource version is too old.
     Expired,
 }
@@ -189,6 +191,9 @@ fn fault(shared: &Shared, parts: &Parts) -> Option<Fault> {
 async fn forward(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let (mut parts, body) = request.into_parts();
     if let Some(fault) = fault(&shared, &parts) {
+        if matches!(fault, Fault::Silence) {
+            return std::future::pending().await;
+        }
         return instead(&fault);
     }
     let mut cut = shared.cut.subscribe();
@@ -239,7 +244,8 @@ fn instead(fault: &Fault) -> Response {
             let html = [(header::CONTENT_TYPE, "text/html")];
             (of(*code), html, "<html>somebody else answers</html>").into_response()
         }
-        Fault::Expired => {
+        // Silence does not get here.
+        Fault::Silence | Fault::Expired => {
             let event = json!({ "type": "ERROR", "object": status(410) });
             (StatusCode::OK, json, format!("{event}\n")).into_response()
         }

@@ -3,10 +3,16 @@
 use anyhow::Context as _;
 use kube::api::DeleteParams;
 use plumbline_sync::api::Kustomization;
-use plumbline_testkit::wait_for;
+use plumbline_testkit::{
+    git::{GitServer, Repository},
+    wait_for,
+};
 use serde_json::json;
 
-use crate::bench::{Bench, LIMIT, entries, ready};
+use crate::{
+    bench::{APP, Bench, LIMIT, entries, ready},
+    far::Way,
+};
 
 async fn uid(bench: &Bench, name: &str) -> anyhow::Result<String> {
     let uid = bench.config_maps().get(name).await?.metadata.uid;
@@ -210,5 +216,80 @@ async fn two_owners_both_hear_of_it_and_the_first_one_keeps_the_object() -> anyh
         })
         .await?;
     assert_eq!(bench.value("own").await?.as_deref(), Some("1"));
+    Ok(())
+}
+
+/// A second repository, and a Kustomization `two` of it that can be cut off.
+async fn second_source(bench: &Bench) -> anyhow::Result<(Repository, GitServer, Way)> {
+    let other = Repository::init(&bench.world.dir().join("other"))?;
+    other.write("deploy/own.yaml", bench.manifest("own", "1"))?;
+    other.commit("first")?;
+    let server = GitServer::http(&other)?;
+    let url = server.url();
+    let (host, path) = url
+        .trim_start_matches("http://")
+        .split_once('/')
+        .context("no path")?;
+    let way = Way::to(host.to_owned()).await?;
+    let url = format!("http://127.0.0.1:{}/{path}", way.port);
+    bench.source_named("other", json!({ "url": url })).await?;
+    let spec = json!({ "sourceRef": { "kind": "GitRepository", "name": "other" } });
+    bench.kustomization("two", spec).await?;
+    Ok((other, server, way))
+}
+
+#[tokio::test]
+async fn after_a_start_nothing_goes_before_every_source_was_asked() -> anyhow::Result<()> {
+    let bench = Bench::new().await?;
+    let ns = bench.namespace();
+    for name in ["stays", "moves", "goes"] {
+        bench.write_config_map(name, "1")?;
+    }
+    let first = bench.commit()?;
+    bench.app().await?;
+    let (other, mut server, way) = second_source(&bench).await?;
+    let mut syncer = bench.start(&[])?;
+    bench.applied(&first).await?;
+    bench
+        .until("two", "the other one", |object| ready(object).0 == "True")
+        .await?;
+    let before = uid(&bench, "moves").await?;
+
+    // It moves to another repository while nobody looks, and that one answers late.
+    syncer.kill();
+    bench.repository.remove("deploy/moves.yaml")?;
+    let second = bench.commit()?;
+    other.write("deploy/moves.yaml", bench.manifest("moves", "2"))?;
+    other.commit("second")?;
+    way.block();
+    let mut syncer = bench.start(&[])?;
+    let expected = format!(
+        "1 object(s) that are no longer in this place of Git wait until the GitRepository {ns}/other was asked for its revision: \
+         the Kustomization {ns}/two may want them"
+    );
+    bench
+        .until(APP, "the wait to be said", |object| {
+            let (value, reason, message) = ready(object);
+            (value.as_str(), reason.as_str(), message) == ("Unknown", "Progressing", expected.clone())
+        })
+        .await?;
+    assert_eq!(uid(&bench, "moves").await?, before);
+    way.free();
+    bench.applied(&second).await?;
+    bench.until_value("moves", Some("2")).await?;
+    assert_eq!(uid(&bench, "moves").await?, before, "it was made anew");
+    assert_eq!(owner(&bench, "moves").await?, "two");
+
+    // A source that cannot be asked wants what it last had, and holds nobody up.
+    syncer.kill();
+    bench.repository.remove("deploy/goes.yaml")?;
+    let third = bench.commit()?;
+    server.stop();
+    let _syncer = bench.start(&[])?;
+    bench.applied(&third).await?;
+    bench.until_value("goes", None).await?;
+    for name in ["stays", "moves", "own"] {
+        assert!(bench.value(name).await?.is_some(), "{name}");
+    }
     Ok(())
 }

@@ -3,6 +3,7 @@
 mod exchange;
 mod guard;
 mod http;
+mod private;
 mod process;
 mod proxy;
 mod requests;
@@ -16,7 +17,10 @@ use gix_protocol::{Handshake, LsRefsCommand, command::Feature, handshake::Ref, l
 use gix_transport::{Protocol, Service, client::blocking_io::Transport};
 use gix_utils::progress::Discard;
 
-pub(super) use self::guard::{Answer, Guard, chain};
+pub(super) use self::{
+    guard::{Answer, Guard, chain},
+    private::sweep,
+};
 use super::{CommitId, GitError, Remote, TagId, reference::ListedRef, remote::Scheme};
 
 /// A connection after the first words were exchanged.

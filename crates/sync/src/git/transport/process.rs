@@ -18,7 +18,7 @@ use gix_transport::{
 };
 
 use super::super::{GitError, Remote};
-use super::{Guard, guard::Guarded};
+use super::{Guard, guard::Guarded, private::PrivateDirectory};
 
 /// So much of what a program says is kept.
 const KEPT_WORDS: usize = 8 * 1024;
@@ -32,7 +32,7 @@ pub(super) fn local(remote: &Remote, guard: Arc<Guard>) -> Result<Spawned, GitEr
     command
         .args(["-c", "safe.directory=*", "upload-pack", "--"])
         .arg(&remote.url.path);
-    Spawned::start("git", command, guard, Vec::new(), |url, words| {
+    Spawned::start("git", command, guard, None, |url, words| {
         let reason = words.to_owned();
         if words.contains("not appear to be a git repository") || words.contains("not a git repository") {
             GitError::NotFound { url, reason }
@@ -54,7 +54,7 @@ pub(super) struct Spawned {
     guard: Arc<Guard>,
     classify: Classify,
     /// Files the program needs, removed at the end.
-    _files: Vec<tempfile::TempDir>,
+    _files: Option<PrivateDirectory>,
 }
 
 struct Watch {
@@ -69,7 +69,7 @@ impl Spawned {
         program: &'static str,
         mut command: Command,
         guard: Arc<Guard>,
-        files: Vec<tempfile::TempDir>,
+        files: Option<PrivateDirectory>,
         classify: Classify,
     ) -> Result<Self, GitError> {
         let path = std::env::var_os("PATH").unwrap_or_default();
@@ -84,7 +84,7 @@ impl Spawned {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        for directory in &files {
+        if let Some(directory) = &files {
             command.env("HOME", directory.path());
             let askpass = directory.path().join("askpass");
             if askpass.exists() {

@@ -3,7 +3,7 @@
 use std::{fs, io::Write, os::unix::fs::OpenOptionsExt, path::Path, process::Command, sync::Arc};
 
 use super::super::{Credentials, GitError, Remote};
-use super::{Guard, process::Spawned};
+use super::{Guard, private::PrivateDirectory, process::Spawned};
 
 /// Starts `ssh` for the length of one operation. Key and known hosts are written to a private directory that goes
 /// with it.
@@ -18,10 +18,7 @@ pub(super) fn connect(remote: &Remote, guard: Arc<Guard>) -> Result<Spawned, Git
             "an ssh:// URL needs a Secret with 'identity' and 'known_hosts' in spec.secretRef".to_owned(),
         ));
     };
-    let files = tempfile::Builder::new()
-        .prefix("plumbline-ssh-")
-        .tempdir()
-        .map_err(GitError::storage("create", std::env::temp_dir()))?;
+    let files = PrivateDirectory::new().map_err(GitError::storage("create", std::env::temp_dir()))?;
     let directory = files.path();
     // ssh wants a line end at the end of a key.
     write(
@@ -75,7 +72,7 @@ pub(super) fn connect(remote: &Remote, guard: Arc<Guard>) -> Result<Spawned, Git
         .arg("--")
         .arg(remote.url.host.trim_matches(['[', ']']))
         .arg(quoted);
-    Spawned::start("ssh", command, guard, vec![files], classify)
+    Spawned::start("ssh", command, guard, Some(files), classify)
 }
 
 fn write(path: &Path, text: &str, mode: u32) -> Result<(), GitError> {
