@@ -5,6 +5,10 @@ use std::{
     net::TcpListener,
     path::{Path, PathBuf},
     slice::from_ref,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
 };
 
@@ -37,8 +41,14 @@ async fn the_private_key_of_a_killed_fetch_goes_with_the_next_start() -> anyhow:
     // An ssh server that takes connections and says nothing.
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let port = listener.local_addr()?.port();
+    let connected = Arc::new(AtomicBool::new(false));
+    let is_connected = Arc::clone(&connected);
     thread::spawn(move || {
-        let taken: Vec<_> = listener.incoming().flatten().collect();
+        let taken: Vec<_> = listener
+            .incoming()
+            .flatten()
+            .inspect(|_| connected.store(true, Ordering::Relaxed))
+            .collect();
         drop(taken);
     });
     let secret = json!({
@@ -55,6 +65,15 @@ async fn the_private_key_of_a_killed_fetch_goes_with_the_next_start() -> anyhow:
         .await?;
     let mut first = bench.start(&[])?;
     let left = key(&directory, &[]).await?;
+    // ssh is on its way: it is not in the middle of being started.
+    wait_for("a connection", LIMIT, async || {
+        if is_connected.load(Ordering::Relaxed) {
+            Ok(())
+        } else {
+            Err("nobody has come")
+        }
+    })
+    .await?;
     first.kill();
     assert!(left.exists(), "this is what it is about");
 

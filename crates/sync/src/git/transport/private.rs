@@ -25,6 +25,8 @@ pub(super) struct PrivateDirectory {
 impl PrivateDirectory {
     /// An empty one, for us alone.
     pub(super) fn new() -> io::Result<Self> {
+        // A program that was just being started when its parent was killed held the lock for a moment longer.
+        sweep();
         for _ in 0..TRIES {
             let directory = tempfile::Builder::new().prefix(PREFIX).tempdir()?;
             // Until it is locked it looks like one that was left behind. Nothing is in it yet.
