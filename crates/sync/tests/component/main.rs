@@ -12,6 +12,7 @@ mod durations;
 mod far;
 mod faults;
 mod flags;
+mod flux_cli;
 mod force;
 mod ground;
 mod hostile;
