@@ -15,6 +15,7 @@ use serde_json::Value;
 use crate::{
     binaries::Tool,
     go::{self, Module, find_go},
+    node::network::HOST,
 };
 
 /// Directory of the Go module that says which version.
@@ -40,7 +41,8 @@ impl Flux {
         })
     }
 
-    /// `flux ARGUMENTS` in a namespace. It has no way out of this machine: `check` would look for a newer release.
+    /// `flux ARGUMENTS` in a namespace. It has no way out of this machine and its nodes: `check` would look
+    /// for a newer release.
     pub fn command(&self, namespace: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
         command
@@ -52,7 +54,7 @@ impl Flux {
             .arg(self.home.join("flux-cache"))
             .env("HOME", &self.home)
             .env("HTTPS_PROXY", "http://127.0.0.1:9")
-            .env("NO_PROXY", "127.0.0.1,localhost")
+            .env("NO_PROXY", format!("127.0.0.1,localhost,{HOST}"))
             .stdin(Stdio::null());
         command
     }
