@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use kube::api::PostParams;
+use kube::api::{DeleteParams, PostParams};
 use plumbline_testkit::wait_for;
 use serde_json::{Value, json};
 
@@ -79,7 +79,7 @@ async fn flux_get_and_stats_show_what_there_is_without_the_kinds_of_others() -> 
         .spawn()?;
     bench
         .kustomizations()
-        .delete("broken", &Default::default())
+        .delete("broken", &DeleteParams::default())
         .await?;
     let object = json!({
         "apiVersion": "kustomize.toolkit.fluxcd.io/v1", "kind": "Kustomization", "metadata": { "name": "late", "namespace": ns },
