@@ -8,7 +8,11 @@ use std::{
 
 use anyhow::{Context as _, bail};
 
-use crate::{go::Module, paths};
+use crate::{
+    flux,
+    go::{self, Module},
+    paths,
+};
 
 /// Directory of their Go module.
 const MODULE: &str = "cluster";
@@ -84,8 +88,8 @@ impl Binaries {
             let go_mod = Module::directory(MODULE).join("go.mod");
             let go_mod = fs::read_to_string(go_mod).context("cannot read tests/cluster/go.mod")?;
             let module = Module {
-                name: MODULE,
                 flags: linker_flags(&go_mod)?,
+                ..Module::new(MODULE)
             };
             module.build(&missing, &built)?;
         }
@@ -136,11 +140,13 @@ pub enum Tool {
     Kustomize,
     /// Installs charts.
     Helm,
+    /// Flux's command line.
+    Flux,
 }
 
 impl Tool {
     /// Every one.
-    pub const ALL: [Self; 3] = [Self::Kwok, Self::Kustomize, Self::Helm];
+    pub const ALL: [Self; 4] = [Self::Kwok, Self::Kustomize, Self::Helm, Self::Flux];
 
     /// Its name, which is also that of its module below `tests/`, and its package.
     const fn source(self) -> (&'static str, &'static str) {
@@ -148,15 +154,16 @@ impl Tool {
             Self::Kwok => ("kwok", "sigs.k8s.io/kwok/cmd/kwok"),
             Self::Kustomize => ("kustomize", "sigs.k8s.io/kustomize/kustomize/v5"),
             Self::Helm => ("helm", "helm.sh/helm/v4/cmd/helm"),
+            Self::Flux => ("flux", "./cmd/flux"),
         }
     }
 
     /// Where the program is; builds it first when it is not there or its module has changed.
     pub fn path(self) -> anyhow::Result<PathBuf> {
         let (name, package) = self.source();
-        let module = Module {
-            name,
-            flags: "-s -w".to_owned(),
+        let module = match self {
+            Self::Flux => flux::module()?,
+            Self::Kwok | Self::Kustomize | Self::Helm => Module::new(name),
         };
         let bin = directory();
         module.build(&[&(name, package)], &bin)?;
@@ -166,10 +173,7 @@ impl Tool {
 
 /// A program for pods, from the Go module `tests/node`: `pause`, `gitserver` or `show`. Linked statically.
 pub fn node_program(name: &'static str) -> anyhow::Result<PathBuf> {
-    let module = Module {
-        name: "node",
-        flags: "-s -w".to_owned(),
-    };
+    let module = Module::new("node");
     let bin = directory();
     module.build(&[&(name, &format!("./{name}"))], &bin)?;
     Ok(bin.join(name))
@@ -177,10 +181,7 @@ pub fn node_program(name: &'static str) -> anyhow::Result<PathBuf> {
 
 /// The cluster DNS.
 pub(crate) fn coredns() -> anyhow::Result<PathBuf> {
-    let module = Module {
-        name: "coredns",
-        flags: "-s -w".to_owned(),
-    };
+    let module = Module::new("coredns");
     let bin = directory();
     module.build(&[&("coredns", ".")], &bin)?;
     Ok(bin.join("coredns"))
@@ -202,10 +203,7 @@ pub fn module() -> PathBuf {
 
 /// Without a version kube-apiserver calls itself `v0.0.0-master`, over which clients stumble.
 fn linker_flags(go_mod: &str) -> anyhow::Result<String> {
-    let version = go_mod
-        .lines()
-        .find_map(|line| line.trim().strip_prefix("k8s.io/kubernetes v"))
-        .and_then(|rest| rest.split_whitespace().next())
+    let version = go::required(go_mod, "k8s.io/kubernetes")
         .context("tests/cluster/go.mod does not require k8s.io/kubernetes")?;
     let mut numbers = version.split('.');
     let (major, minor) = (

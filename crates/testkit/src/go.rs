@@ -24,9 +24,20 @@ pub(crate) struct Module {
     pub(crate) name: &'static str,
     /// Flags for the linker.
     pub(crate) flags: String,
+    /// Makes the directory where it is built, if that is not the module's own. Gets the module's and that of the programs.
+    pub(crate) source: Option<fn(&Path, &Path) -> anyhow::Result<PathBuf>>,
 }
 
 impl Module {
+    /// One that is built where it is, without anything for the debugger.
+    pub(crate) fn new(name: &'static str) -> Self {
+        Self {
+            name,
+            flags: "-s -w".to_owned(),
+            source: None,
+        }
+    }
+
     /// Where the module is.
     pub(crate) fn directory(name: &str) -> PathBuf {
         paths::workspace().join("tests").join(name)
@@ -79,10 +90,11 @@ impl Module {
             say(format_args!("{line}; the first time takes minutes"));
             let begin = Instant::now();
             let ticker = Ticker::start(line, Duration::from_secs(15));
+            let made = self.source.map(|make| make(&module, bin)).transpose()?;
             let fresh = bin.join(format!(".{program}.new"));
             let status = leash.run(
                 Command::new(&go)
-                    .current_dir(&module)
+                    .current_dir(made.as_ref().unwrap_or(&module))
                     .env("CGO_ENABLED", "0")
                     .env("GOWORK", "off")
                     .args(["build", "-trimpath", "-ldflags", &self.flags, "-o"])
@@ -90,6 +102,9 @@ impl Module {
                     .arg(package),
             )?;
             drop(ticker);
+            if let Some(made) = made {
+                fs::remove_dir_all(&made).with_context(|| format!("cannot remove {}", made.display()))?;
+            }
             if !status.success() {
                 bail!("`go build {package}` in tests/{name} failed ({status}): see its output above");
             }
@@ -125,6 +140,18 @@ fn sources(module: &Path) -> anyhow::Result<Vec<Vec<u8>>> {
     paths.sort();
     let read = |path: &PathBuf| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
     paths.iter().map(read).collect()
+}
+
+/// The version of a module that a `go.mod` requires, without the `v`.
+pub(crate) fn required<'a>(go_mod: &'a str, module: &str) -> Option<&'a str> {
+    go_mod.lines().find_map(|line| {
+        let line = line.trim();
+        let rest = line
+            .strip_prefix("require ")
+            .unwrap_or(line)
+            .strip_prefix(module)?;
+        rest.strip_prefix(" v")?.split_whitespace().next()
+    })
 }
 
 /// Changes whenever the programs would.
@@ -176,6 +203,17 @@ pub fn find_go() -> anyhow::Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn versions_are_found_in_blocks_and_alone() {
+        let block = "require (\n\texample.org/ab v2.0.0\n\texample.org/a v1.2.3 // indirect\n)";
+        assert_eq!(required(block, "example.org/a"), Some("1.2.3"));
+        assert_eq!(
+            required("require example.org/a v1.2.3", "example.org/a"),
+            Some("1.2.3")
+        );
+        assert_eq!(required("module example.org/a", "example.org/a"), None);
+    }
 
     #[test]
     fn stamps_change_with_every_input() {

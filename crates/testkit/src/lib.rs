@@ -24,6 +24,7 @@ mod binaries;
 mod components;
 mod control_plane;
 mod directory;
+mod flux;
 pub mod git;
 mod go;
 mod image;
@@ -43,6 +44,7 @@ pub use crate::{
     binaries::{Binaries, Tool, module as cluster_module, node_program},
     control_plane::ControlPlane,
     directory::down,
+    flux::Flux,
     go::{find_go, go_run},
     image::{Image, Sizes},
     kwok::FakeNode,

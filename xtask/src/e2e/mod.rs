@@ -4,6 +4,7 @@ mod accounts;
 mod charts;
 mod estate;
 mod figures;
+mod flux;
 mod leftovers;
 mod rights;
 mod stage;
@@ -59,6 +60,7 @@ pub(crate) fn run(sh: &Shell, args: &Args) -> anyhow::Result<()> {
     // What takes minutes the first time has to be there before anything is timed.
     Node::prepare()?;
     Tool::Helm.path()?;
+    Tool::Flux.path()?;
     leftovers::after_a_crash(&mut timeline, &dir)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

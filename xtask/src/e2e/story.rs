@@ -16,6 +16,7 @@ use super::{
     PATIENCE,
     charts::{CHARTS, RELOADER, SYNC, UNSEALER},
     estate::{self, APP, CONFIG_MAP, NAMESPACE, REPLICAS, SECRET, Values},
+    flux,
     stage::Stage,
 };
 use crate::demo::timeline::Timeline;
@@ -26,6 +27,7 @@ pub(super) async fn tell(stage: &mut Stage, timeline: &mut Timeline) -> anyhow::
     install(stage, timeline).await?;
     let values = first_commit(stage, timeline).await?;
     let values = changes(stage, timeline, values).await?;
+    flux::tell(stage, timeline)?;
     drift(stage, timeline, values).await?;
     let values = crashes(stage, timeline, values).await?;
     upgrade(stage, timeline, values).await?;

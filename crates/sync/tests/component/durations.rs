@@ -1,10 +1,23 @@
 //! Durations that nobody means, and requests without end.
 
-use std::time::Duration;
+use std::{net::TcpListener, time::Duration};
 
 use serde_json::json;
 
-use crate::bench::{APP, Bench, patches, ready};
+use crate::{
+    bench::{APP, Bench, patches, ready},
+    webhook::scrape,
+};
+
+/// How often the syncer has looked at a Kustomization.
+async fn looks(port: u16) -> anyhow::Result<u64> {
+    let metrics = scrape(port).await?;
+    let counts = metrics
+        .lines()
+        .filter(|line| line.starts_with("controller_runtime_reconcile_total{controller=\"kustomization\""))
+        .filter_map(|line| line.rsplit(' ').next());
+    Ok(counts.map(str::parse::<u64>).sum::<Result<_, _>>()?)
+}
 
 #[tokio::test]
 async fn durations_that_nobody_means_are_refused_or_bounded() -> anyhow::Result<()> {
@@ -17,7 +30,8 @@ async fn durations_that_nobody_means_are_refused_or_bounded() -> anyhow::Result<
         let refused = bench.set_spec(APP, json!({ "interval": interval })).await;
         assert!(refused.is_err(), "{interval:?} was taken");
     }
-    let mut syncer = bench.start(&[])?;
+    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let mut syncer = bench.start(&[&format!("--metrics-addr=127.0.0.1:{port}")])?;
     bench.applied(&revision).await?;
     for field in ["interval", "retryInterval", "timeout"] {
         bench.set_spec(APP, json!({ field: "99999999999999h" })).await?;
@@ -48,9 +62,12 @@ async fn durations_that_nobody_means_are_refused_or_bounded() -> anyhow::Result<
         .await?;
     tokio::time::sleep(Duration::from_secs(2)).await;
     let log = bench.world.audit_log().since_now()?;
+    let before = looks(port).await?;
     tokio::time::sleep(Duration::from_secs(4)).await;
     let requests = bench.requests(&log)?;
     assert_eq!(requests.count(), 0, "{:?}", requests.by_verb_and_resource());
+    let looked = looks(port).await? - before;
+    assert!((1..=6).contains(&looked), "{looked} looks in 4 s of interval 0s");
     // The source asks its server no more often either.
     bench.server.requests();
     bench.world.kubectl(&[

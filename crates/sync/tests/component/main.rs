@@ -13,6 +13,7 @@ mod durations;
 mod far;
 mod faults;
 mod flags;
+mod flux_cli;
 mod force;
 mod ground;
 mod hostile;

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Status, reason and message of the condition Suspended of a Kustomization.
-async fn until_suspended(bench: &Bench, value: &str) -> anyhow::Result<String> {
+pub(crate) async fn until_suspended(bench: &Bench, value: &str) -> anyhow::Result<String> {
     let object = bench
         .until(APP, &format!("Suspended to be {value}"), |object| {
             let conditions = object.status.iter().flat_map(|status| &status.conditions);

@@ -24,7 +24,7 @@ use crate::bench::{APP, Bench, LIMIT, Syncer};
 const TOKEN: &str = "correct horse battery staple";
 
 /// A syncer that serves Receivers, and where.
-fn serving(bench: &Bench, arguments: &[&str]) -> anyhow::Result<(Syncer, u16, u16)> {
+pub(crate) fn serving(bench: &Bench, arguments: &[&str]) -> anyhow::Result<(Syncer, u16, u16)> {
     let free = || anyhow::Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port());
     let (hooks, metrics) = (free()?, free()?);
     let mut all = vec![
@@ -56,7 +56,7 @@ async fn receiver(bench: &Bench, name: &str, spec: Value) -> anyhow::Result<()> 
     Ok(())
 }
 
-fn token(bench: &Bench, token: &str) -> anyhow::Result<()> {
+pub(crate) fn token(bench: &Bench, token: &str) -> anyhow::Result<()> {
     let object = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "token" }, "stringData": { "token": token } });
     bench
         .world
