@@ -91,8 +91,10 @@ mod tests {
         }
         let program = Path::new("/bin/cat").canonicalize().unwrap();
         let (inside, outside) = (own.path().join("file"), other.path().join("file"));
+        // Who is confined cannot remove it.
+        let directory = own.path().to_owned();
         let confined = thread::spawn(move || {
-            let enforced = restrict(&program, own.path());
+            let enforced = restrict(&program, &directory);
             let read = |file: &Path| {
                 Command::new(&program)
                     .arg(file)
