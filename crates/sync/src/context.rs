@@ -330,10 +330,7 @@ impl Context {
     pub fn unread(&self, owner: &Owner) -> Option<Awaited> {
         let all = self.all();
         all.iter().find_map(|object| {
-            let other = Owner {
-                namespace: object.namespace().unwrap_or_default(),
-                name: object.name_any(),
-            };
+            let other = Owner::of(object);
             let idle = object.spec.suspend == Some(true) || object.metadata.deletion_timestamp.is_some();
             if other == *owner || idle {
                 return None;
@@ -384,10 +381,7 @@ impl Context {
     fn wake_those(&self, which: impl Fn(&Kustomization) -> bool) {
         for object in self.all() {
             if which(&object) {
-                self.wake(&Owner {
-                    namespace: object.namespace().unwrap_or_default(),
-                    name: object.name_any(),
-                });
+                self.wake(&Owner::of(&object));
             }
         }
     }
@@ -452,10 +446,7 @@ impl Context {
         object: &Kustomization,
         finalizers: Vec<String>,
     ) -> Result<(), Error> {
-        let owner = Owner {
-            namespace: object.namespace().unwrap_or_default(),
-            name: object.name_any(),
-        };
+        let owner = Owner::of(object);
         let api: Api<Kustomization> = Api::namespaced(self.client.clone(), &owner.namespace);
         let patch = json!({ "metadata": {
             "finalizers": finalizers,

@@ -117,10 +117,7 @@ fn error_policy(object: &Kustomization, error: &Error) -> Action {
 }
 
 async fn reconcile_one(object: Arc<Kustomization>, context: Arc<Context>) -> Result<Action, Error> {
-    let owner = Owner {
-        namespace: object.namespace().unwrap_or_default(),
-        name: object.name_any(),
-    };
+    let owner = Owner::of(&object);
     let begun = Instant::now();
     let mut memory = context.recall(&owner, object.uid());
     context

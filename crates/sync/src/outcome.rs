@@ -96,13 +96,7 @@ pub fn summary<'r>(
 
 /// Whether anything changed. What failed once more is no news: a status that counted it would wake us, and fail again.
 fn did_something(outcome: &act::Outcome, removals: &BTreeMap<ObjectId, Removal>) -> bool {
-    let stays = |removal: &Removal| {
-        matches!(
-            removal,
-            Removal::Failed(_) | Removal::Waits | Removal::Occupied(_)
-        )
-    };
-    !outcome.applied.is_empty() || !removals.values().all(stays)
+    !outcome.applied.is_empty() || !removals.values().all(Removal::stays_ours)
 }
 
 /// Whether all that was done was to correct drift. That is told as an event and counted, and is no news for the status:

@@ -67,6 +67,13 @@ pub enum Removal {
     Occupied(Occupied),
 }
 
+impl Removal {
+    /// Whether the object is still there, and stays in the inventory.
+    pub fn stays_ours(&self) -> bool {
+        matches!(self, Self::Failed(_) | Self::Waits | Self::Occupied(_))
+    }
+}
+
 /// Whether an object can be what keeps others from being applied: it never waits for them.
 pub(crate) fn is_in_the_way(id: &ObjectId) -> bool {
     id.group == "admissionregistration.k8s.io"
@@ -108,10 +115,7 @@ pub async fn prune(
             })
             .buffer_unordered(tools.concurrency);
         while let Some((id, removal)) = results.next().await {
-            if !matches!(
-                removal,
-                Removal::Failed(_) | Removal::Waits | Removal::Occupied(_)
-            ) {
+            if !removal.stays_ours() {
                 tools.live.forget(&id);
             }
             removals.insert(id, removal);
@@ -132,16 +136,10 @@ enum Kept {
 /// What became of the objects in `scope`, if that keeps what holds them.
 fn kept_in(scope: &Scope, removals: &BTreeMap<ObjectId, Removal>) -> Option<Kept> {
     let inside = || removals.iter().filter(|(id, _)| scope.holds(id));
-    let stays = |removal: &Removal| {
-        matches!(
-            removal,
-            Removal::Failed(_) | Removal::Waits | Removal::Occupied(_)
-        )
-    };
     if inside().any(|(_, removal)| matches!(removal, Removal::Released(_))) {
         return Some(Kept::ForGood);
     }
-    let mut staying = inside().filter(|(_, removal)| stays(removal));
+    let mut staying = inside().filter(|(_, removal)| removal.stays_ours());
     let (one, _) = staying.next()?;
     Some(Kept::ForNow(Occupied::Own {
         one: one.clone(),

@@ -44,18 +44,9 @@ pub(crate) async fn apply_all<'a>(
     objects: impl Iterator<Item = (String, String, &'a Value)>,
 ) -> anyhow::Result<Duration> {
     let params = PatchParams::apply("plumbline-sync").force().validation_strict();
-    let begin = Instant::now();
-    stream::iter(objects)
-        .map(async |(path, name, body)| {
-            let mut request = Request::new(path).patch(&name, &params, &Patch::Apply(body))?;
-            request.headers_mut().insert(http::header::ACCEPT, METADATA);
-            client.request_text(request).await?;
-            anyhow::Ok(())
-        })
-        .buffer_unordered(CONCURRENCY)
-        .try_collect::<()>()
-        .await?;
-    Ok(begin.elapsed())
+    let requests =
+        objects.map(|(path, name, body)| Request::new(path).patch(&name, &params, &Patch::Apply(body)));
+    send_all(client, requests).await
 }
 
 /// Patches the statuses of Kustomizations, by name, and says how long that took.
@@ -68,11 +59,21 @@ pub(crate) async fn statuses(client: &Client, patches: &[(String, Value)]) -> an
         field_manager: Some("plumbline-sync".into()),
         ..PatchParams::default()
     };
+    let requests = patches.iter().map(|(name, status)| {
+        Request::new(path.clone()).patch_subresource("status", name, &params, &Patch::Merge(status))
+    });
+    send_all(client, requests).await
+}
+
+/// Sends them, so many at a time as the syncer does, and says how long that took.
+async fn send_all(
+    client: &Client,
+    requests: impl Iterator<Item = Result<http::Request<Vec<u8>>, kube::core::request::Error>>,
+) -> anyhow::Result<Duration> {
     let begin = Instant::now();
-    stream::iter(patches)
-        .map(async |(name, status)| {
-            let body = Patch::Merge(status);
-            let mut request = Request::new(path.clone()).patch_subresource("status", name, &params, &body)?;
+    stream::iter(requests)
+        .map(async |request| {
+            let mut request = request?;
             request.headers_mut().insert(http::header::ACCEPT, METADATA);
             client.request_text(request).await?;
             anyhow::Ok(())

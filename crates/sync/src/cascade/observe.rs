@@ -32,13 +32,6 @@ pub(crate) fn deletes(spec: &KustomizationSpec) -> bool {
     }
 }
 
-fn owner_of(object: &Kustomization) -> Owner {
-    Owner {
-        namespace: object.namespace().unwrap_or_default(),
-        name: object.name_any(),
-    }
-}
-
 /// The cluster that its inventory is about; `None` for one of Flux's, which may be about any cluster but ours.
 fn cluster_of(object: &Kustomization) -> Option<ClusterId> {
     let status = object.status.as_ref()?;
@@ -214,7 +207,7 @@ impl Step<'_> {
         let which = &self.cluster.id;
         let mut found = None;
         for object in self.context.all() {
-            let owner = owner_of(&object);
+            let owner = Owner::of(&object);
             if owner == *self.owner {
                 continue;
             }

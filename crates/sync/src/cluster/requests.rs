@@ -77,6 +77,15 @@ pub enum RequestError {
 }
 
 impl RequestError {
+    /// As it may be told of this object.
+    fn about(self, id: &ObjectId) -> Self {
+        if id.kind == "Secret" && id.group.is_empty() {
+            self.without_values()
+        } else {
+            self
+        }
+    }
+
     /// The API server quotes what it refuses. Of a Secret that must not reach a condition, an event or a log.
     fn without_values(self) -> Self {
         self.reworded(without_values)
@@ -138,10 +147,8 @@ pub async fn apply(
     id: &ObjectId,
     body: &Value,
 ) -> Result<Written, RequestError> {
-    let params = PatchParams::apply(MANAGER).force().validation_strict();
-    let applied = patch(client, kind, id, &params, &Patch::Apply(body)).await;
-    let is_secret = id.kind == "Secret" && id.group.is_empty();
-    applied.map_err(|error| if is_secret { error.without_values() } else { error })
+    let applied = patch(client, kind, id, &applying(), &Patch::Apply(body)).await;
+    applied.map_err(|error| error.about(id))
 }
 
 /// What a server-side apply of `body` would make of the object: the API server admits and validates it and stores
@@ -152,24 +159,14 @@ pub async fn dry_run(
     id: &ObjectId,
     body: &Value,
 ) -> Result<Value, RequestError> {
-    let params = PatchParams::apply(MANAGER).force().validation_strict().dry_run();
-    let request = address(kind, id)
-        .patch(&id.name, &params, &Patch::Apply(body))
-        .map_err(|error| refused(&error))?;
-    let is_secret = id.kind == "Secret" && id.group.is_empty();
-    let (_, body) = send(client, request)
-        .await
-        .map_err(|error| if is_secret { error.without_values() } else { error })?;
-    parse(&body)
+    let (_, object) = apply_whole(client, kind, id, &applying().dry_run(), body).await?;
+    Ok(object)
 }
 
 /// Whether [`apply`] would be taken, by the API server's own word; nothing is changed.
 pub async fn rehearse(client: &Client, kind: &Kind, id: &ObjectId, body: &Value) -> Result<(), RequestError> {
-    let params = PatchParams::apply(MANAGER).force().validation_strict().dry_run();
-    let rehearsed = patch(client, kind, id, &params, &Patch::Apply(body)).await;
-    let is_secret = id.kind == "Secret" && id.group.is_empty();
-    let rehearsed = rehearsed.map_err(|error| if is_secret { error.without_values() } else { error });
-    rehearsed.map(drop)
+    let rehearsed = patch(client, kind, id, &applying().dry_run(), &Patch::Apply(body)).await;
+    rehearsed.map(drop).map_err(|error| error.about(id))
 }
 
 /// JSON merge patch, as field manager `manager`.
@@ -194,18 +191,31 @@ pub async fn apply_and_read(
     id: &ObjectId,
     body: &Value,
 ) -> Result<(Written, Value), RequestError> {
-    let params = PatchParams::apply(MANAGER).force().validation_strict();
-    let request = address(kind, id)
-        .patch(&id.name, &params, &Patch::Apply(body))
-        .map_err(|error| refused(&error))?;
-    let is_secret = id.kind == "Secret" && id.group.is_empty();
-    let (status, body) = send(client, request)
-        .await
-        .map_err(|error| if is_secret { error.without_values() } else { error })?;
-    let object: Value = parse(&body)?;
+    let (status, object) = apply_whole(client, kind, id, &applying(), body).await?;
     let metadata = ObjectMeta::deserialize(&object["metadata"]).map_err(|error| unreadable(&error))?;
     let created = status == StatusCode::CREATED;
     Ok((Written { metadata, created }, object))
+}
+
+/// Conflicts are taken over, unknown fields are refused.
+fn applying() -> PatchParams {
+    PatchParams::apply(MANAGER).force().validation_strict()
+}
+
+/// A server-side apply that answers with the whole object.
+async fn apply_whole(
+    client: &Client,
+    kind: &Kind,
+    id: &ObjectId,
+    params: &PatchParams,
+    body: &Value,
+) -> Result<(StatusCode, Value), RequestError> {
+    let request = address(kind, id)
+        .patch(&id.name, params, &Patch::Apply(body))
+        .map_err(|error| refused(&error))?;
+    let sent = send(client, request).await;
+    let (status, body) = sent.map_err(|error| error.about(id))?;
+    Ok((status, parse(&body)?))
 }
 
 async fn patch(

@@ -179,10 +179,7 @@ pub fn unmet(object: &Kustomization, revision: &str, find: Find<'_>) -> Option<U
 
 /// The way from a Kustomization over its dependencies back to itself.
 fn cycle(object: &Kustomization, find: Find<'_>) -> Option<String> {
-    let start = Owner {
-        namespace: object.namespace().unwrap_or_default(),
-        name: object.name_any(),
-    };
+    let start = Owner::of(object);
     // Depth first; what was left once without finding the start never finds it.
     let mut left: HashSet<Owner> = HashSet::new();
     let mut way = vec![(start.clone(), dependencies(object).collect::<Vec<_>>())];

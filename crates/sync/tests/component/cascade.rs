@@ -32,6 +32,20 @@ fn write_child(bench: &Bench, name: &str, path: &str) -> anyhow::Result<()> {
         .write(&format!("deploy/{name}.yaml"), child.to_string())
 }
 
+/// Two ConfigMaps, and a Kustomization that holds much.
+fn commit_parent_and_child(bench: &Bench) -> anyhow::Result<String> {
+    for i in 0..HELD {
+        let name = format!("s{i:02}");
+        bench
+            .repository
+            .write(&format!("shop/{name}.yaml"), bench.manifest(&name, "1"))?;
+    }
+    bench.write_config_map("a", "1")?;
+    bench.write_config_map("b", "1")?;
+    write_child(bench, "shop", "./shop")?;
+    bench.commit()
+}
+
 pub(crate) async fn is_gone(bench: &Bench, name: &str) -> anyhow::Result<()> {
     wait_for(&format!("{name} to be gone"), LIMIT, async || {
         match bench.kustomizations().get_opt(name).await {
@@ -47,16 +61,7 @@ pub(crate) async fn is_gone(bench: &Bench, name: &str) -> anyhow::Result<()> {
 async fn a_kustomization_that_git_drops_weighs_what_it_holds() -> anyhow::Result<()> {
     let bench = Bench::new().await?;
     let ns = bench.namespace();
-    for i in 0..HELD {
-        let name = format!("s{i:02}");
-        bench
-            .repository
-            .write(&format!("shop/{name}.yaml"), bench.manifest(&name, "1"))?;
-    }
-    bench.write_config_map("a", "1")?;
-    bench.write_config_map("b", "1")?;
-    write_child(&bench, "shop", "./shop")?;
-    let first = bench.commit()?;
+    let first = commit_parent_and_child(&bench)?;
     bench.app().await?;
     // Most of what the child holds is not in its status.
     let _syncer = bench.start(&["--inventory-status-limit=5"])?;
@@ -188,16 +193,7 @@ async fn on_another_cluster_a_kustomization_is_an_object_as_any_other() -> anyho
     let bench = Bench::new().await?;
     let far = Far::shared(&bench).await?;
     far.apply(&crds_yaml(UrlSchemes::WithFile)?)?;
-    for i in 0..HELD {
-        let name = format!("s{i:02}");
-        bench
-            .repository
-            .write(&format!("shop/{name}.yaml"), bench.manifest(&name, "1"))?;
-    }
-    bench.write_config_map("a", "1")?;
-    bench.write_config_map("b", "1")?;
-    write_child(&bench, "shop", "./shop")?;
-    let first = bench.commit()?;
+    let first = commit_parent_and_child(&bench)?;
     bench.source(json!({})).await?;
     give(&bench, &far.kubeconfig()?).await?;
     bench.kustomization(APP, json!({ "kubeConfig": there() })).await?;

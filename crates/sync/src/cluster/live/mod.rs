@@ -10,6 +10,7 @@ use std::{
 };
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::ResourceExt as _;
 use serde_json::Value;
 
 use self::tracked::{Applied, Corrections, FLAP_WINDOW, Failed, Seen, Tracked, left};
@@ -19,7 +20,7 @@ use super::{
     wake::Look,
 };
 use crate::{
-    api::{OWNER_NAME, OWNER_NAMESPACE, REVISION},
+    api::{Kustomization, OWNER_NAME, OWNER_NAMESPACE, REVISION},
     manifest::{ContentDigest, POLICY_PREFIX},
     object::ObjectId,
 };
@@ -31,6 +32,16 @@ pub struct Owner {
     pub namespace: String,
     /// Name.
     pub name: String,
+}
+
+impl Owner {
+    /// Those of this Kustomization.
+    pub fn of(object: &Kustomization) -> Self {
+        Self {
+            namespace: object.namespace().unwrap_or_default(),
+            name: object.name_any(),
+        }
+    }
 }
 
 /// What an object needs.
